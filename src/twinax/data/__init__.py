@@ -1,0 +1,1 @@
+"""Example data: NumPy out, no framework."""

@@ -1,0 +1,75 @@
+"""One tree of errors. Each says what happened, with the values, and what to do next.
+
+The command line prints ``what`` and ``hint`` and exits with ``exit_code``; nothing else in
+twinax prints an error.
+"""
+
+from __future__ import annotations
+
+
+class TwinaxError(Exception):
+    """Something twinax can explain.
+
+    Args:
+        what: What happened, with the values, and where.
+        hint: What to do next; one sentence.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(f"{what}\n{hint}" if hint else what)
+        self.what = what
+        self.hint = hint
+
+
+class BadInput(TwinaxError):
+    """What the user gave cannot be used; nothing was run or overwritten."""
+
+
+class UnknownTwin(BadInput):
+    """No source knows a twin of that name."""
+
+
+class WeightsError(BadInput):
+    """A checkpoint is missing, corrupt, or does not fit the model."""
+
+
+class UserFileError(BadInput):
+    """The user's own file raised, exited, or does not define what twinax needs."""
+
+
+class FrameworkMissing(BadInput):
+    """A framework that the command needs is not installed."""
+
+
+class DeviceMissing(BadInput):
+    """The device asked for is not on this machine."""
+
+
+class RunError(BadInput):
+    """A run folder exists already, is unreadable, or was made by another version."""
+
+
+class DiskFull(TwinaxError):
+    """There is no room left for the run."""
+
+
+class CellFailed(TwinaxError):
+    """A cell did not end ``ok``; carries the named outcome for its record."""
+
+    exit_code = 1
+
+    def __init__(self, outcome: str, what: str, hint: str = "") -> None:
+        super().__init__(what, hint)
+        self.outcome = outcome
+
+
+def by_name(name: str) -> type[TwinaxError]:
+    """The error class of that name (an error that a worker reported crosses the pipe by name)."""
+    found = [c for c in _descendants(TwinaxError) if c.__name__ == name]
+    return found[0] if found else TwinaxError
+
+
+def _descendants(cls: type[TwinaxError]) -> list[type[TwinaxError]]:
+    return [d for c in cls.__subclasses__() for d in [c, *_descendants(c)]]

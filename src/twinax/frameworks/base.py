@@ -1,0 +1,194 @@
+"""The contract that both frameworks fulfil: a Runner holds one side of a twin and runs its programs.
+
+Arrays go in and come out as NumPy, weights under the torch names and in the torch layout, so that
+whoever holds two runners can compare them without knowing either framework.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from twinax.records import Json
+from twinax.twin import Arrays, Config
+
+
+class SideCode(Protocol):
+    """What one side of a twin is made of: usually a module, imported only in a worker."""
+
+    def build(self, config: Config) -> Any: ...
+    def loss(self, outputs: Any, batch: Mapping[str, Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An update rule with its numbers: the same on both sides.
+
+    ``sgd``: v ← μ v + g;  θ ← θ − η v  (Polyak, 1964; no dampening, no Nesterov).
+    ``adamw``: Loshchilov & Hutter, arXiv:1711.05101, with bias correction and ε outside the root.
+    """
+
+    name: str
+    learning_rate: float
+    momentum: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+SGD_MOMENTUM = Optimizer("sgd", learning_rate=0.01, momentum=0.9)
+ADAMW = Optimizer("adamw", learning_rate=1e-3, weight_decay=0.01)
+OPTIMIZERS = {"sgd": SGD_MOMENTUM, "adamw": ADAMW}
+
+
+@dataclass
+class Evaluation:
+    """What one pass, and where asked one optimizer step, produced.
+
+    Attributes:
+        outputs: The model's outputs by name (``output`` when there is just one).
+        loss: The scalar loss, in the runner's dtype.
+        gradients: ∂loss/∂parameter for every parameter; parameters the loss does not reach are 0.
+        buffers: Buffers after the pass (BatchNorm running statistics).
+        activations: Output of each submodule by path, in the order in which they ran.
+        weights: Parameters after the step; empty where no step was asked for.
+        optimizer: Optimizer state after the step: ``momentum.<name>``, or ``exp_avg.<name>``,
+            ``exp_avg_sq.<name>`` and ``step``.
+    """
+
+    outputs: Arrays
+    loss: float
+    gradients: Arrays = field(default_factory=dict)
+    buffers: Arrays = field(default_factory=dict)
+    activations: Arrays = field(default_factory=dict)
+    weights: Arrays = field(default_factory=dict)
+    optimizer: Arrays = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DropoutSite:
+    """One dropout layer: its module path, its rate, and the shape that it sees (torch layout)."""
+
+    path: str
+    rate: float
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Seconds from a built model to its first finished result; 0 where a mode has no such phase.
+
+    ``first`` is the whole first call, tracing and compiling included.
+    """
+
+    trace: float
+    compile: float
+    first: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A program ready to be timed.
+
+    Attributes:
+        call: Runs iteration ``i`` on data that already lies on the device (batch ``i`` modulo their
+            number) and returns when **all** of its outputs are finished.
+        phases: What it took to get here.
+        compiled: What the compiler says of the program: ``flops``, ``argument_bytes``,
+            ``output_bytes``, ``temporary_bytes``; empty where it says nothing.
+    """
+
+    call: Callable[[int], None]
+    phases: Phases
+    compiled: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A program's graph, as the framework captured it.
+
+    Attributes:
+        texts: File name → text (``export.txt``, ``jaxpr.txt``, ``hlo_optimised.txt`` …).
+        operations: Form (``aten``, ``jaxpr``, ``hlo``) → operation → how often it occurs.
+    """
+
+    texts: Mapping[str, str]
+    operations: Mapping[str, Mapping[str, int]]
+
+
+class Runner(ABC):
+    """One side of a twin, built: weights in place, dtype, mode and device chosen.
+
+    Made by ``torch_backend.TorchRunner`` or ``jax_backend.JaxRunner`` with
+    ``(code, config, weights, inputs, mode, dtype, device, channels_last)``.
+    """
+
+    side: str
+
+    @abstractmethod
+    def load(self, weights: Arrays, optimizer: Optimizer | None = None, state: Arrays | None = None) -> None:
+        """Put parameters, buffers and (optionally) optimizer state in place.
+
+        Raises:
+            WeightsError: Names or shapes do not fit; every one of them is listed.
+        """
+
+    @abstractmethod
+    def weights(self) -> Arrays:
+        """Parameters and buffers now, torch names and layout."""
+
+    @abstractmethod
+    def parameters(self) -> list[str]:
+        """Names of the parameters (not the buffers), in the order of the forward pass."""
+
+    @abstractmethod
+    def evaluate(
+        self,
+        batch: Arrays,
+        *,
+        train: bool,
+        gradients: bool = True,
+        record: bool = False,
+        masks: Arrays | None = None,
+        step: bool = False,
+    ) -> Evaluation:
+        """Run the model and its loss once, from the weights in place.
+
+        Args:
+            batch: Torch layout.
+            train: Train mode: BatchNorm uses the batch's statistics, dropout is on.
+            gradients: Also differentiate the loss with respect to every parameter.
+            record: Also return every submodule's output.
+            masks: Keep-masks by dropout path (bool, True keeps), put in place of every dropout layer;
+                None switches dropout off.
+            step: Also make one step of the optimizer given to :meth:`load`, and stay there.
+        """
+
+    @abstractmethod
+    def dropouts(self, batch: Arrays) -> list[DropoutSite]:
+        """Every dropout layer that a forward pass in train mode goes through."""
+
+    @abstractmethod
+    def drop(self, path: str, ones: Any, *, train: bool) -> Any:
+        """Send a NumPy array through the layer's *own* dropout (to check its rate and scale)."""
+
+    @abstractmethod
+    def prepare(self, program: str, batches: Sequence[Arrays]) -> Prepared:
+        """Make ``forward`` (eval mode), ``grad`` or ``step`` (train mode) ready to be timed.
+
+        The framework's own dropout is on in ``grad`` and ``step``, as in training.
+        """
+
+    @abstractmethod
+    def capture(self, program: str, batch: Arrays) -> Captured:
+        """The graph of ``forward`` or ``grad``.
+
+        Raises:
+            CellFailed: ``unsupported``; names what could not be captured, and where.
+        """
+
+    @abstractmethod
+    def facts(self) -> dict[str, Json]:
+        """What could tilt a comparison, read back: dtype, matmul precision, threads, layout, …"""

@@ -1,0 +1,1 @@
+"""Clock, memory, host and statistics; knows no framework."""

@@ -1,0 +1,260 @@
+"""What is planned and what was measured: Cell, Outcome, Record, Run.
+
+A run is a folder. ``run.json`` holds one :class:`Run` (the schema is in ``docs/run-format.md``);
+arrays, captured graphs and worker logs lie beside it and are named by relative path. Records are
+immutable; everything shown to a person is derived from the folder and can be derived again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from twinax.errors import DiskFull, RunError
+
+SCHEMA_VERSION = 1
+RUN_FILE = "run.json"
+
+Side = Literal["torch", "jax", "both"]
+Json = Any  # a JSON value: None, bool, int, float, str, list or dict of these
+
+MODES: Mapping[str, tuple[str, ...]] = {"torch": ("eager", "compile"), "jax": ("op_by_op", "jit")}
+"""The modes of each side, in the order in which they are shown."""
+
+
+class Outcome(StrEnum):
+    """How a cell ended, by name."""
+
+    OK = "ok"
+    MISMATCH = "mismatch"
+    UNSUPPORTED = "unsupported"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    CRASHED = "crashed"
+    SKIPPED = "skipped"
+
+
+class Frozen(BaseModel):
+    """A value that does not change after it was made, and accepts no unknown field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Options(Frozen):
+    """What the user chose; the same for every study of a run.
+
+    Attributes:
+        quick: Fewer steps, samples and modes.
+        batch: Examples per batch; None takes the preset's.
+        dtype: Element type in which speed is measured.
+        threads: CPU threads per worker; None takes every core that the process may use.
+        device: ``cpu`` or ``cuda``.
+        modes: Modes to measure; empty takes the defaults.
+        seed: Seed of every random draw.
+        weights: A checkpoint, read into both sides; empty draws initial weights from NumPy.
+        timeout: Seconds that a worker may stay silent before the cell is ``timed_out``.
+    """
+
+    quick: bool = False
+    batch: int | None = Field(default=None, ge=1)
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    threads: int | None = Field(default=None, ge=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    modes: tuple[str, ...] = ()
+    seed: int = Field(default=0, ge=0)
+    weights: str = ""
+    timeout: float = Field(default=600.0, gt=0)
+
+
+class Size(Frozen):
+    """How large the example data is: examples per batch, and the twin's own dimensions.
+
+    ``dims`` are named by the twin: ``{"image": 224}`` in pixels, ``{"sequence": 128}`` in tokens.
+    """
+
+    batch: int
+    dims: dict[str, int] = {}
+
+
+class TwinInfo(Frozen):
+    """What the parent process needs to know of a twin; no code, no arrays.
+
+    Attributes:
+        name: The name by which every worker finds the twin again.
+        title: One line for people.
+        sides: Sides that exist.
+        programs: Programs that both sides declare.
+        presets: Sizes by use: ``parity``, ``parity_quick``, ``speed``, ``speed_quick``.
+        inputs: Names of the batch's arrays that go into the model, in order.
+        sources: Source text of each side, shown next to each other in the report.
+        target: What training must reach, in words and numbers; empty when there is none.
+        notes: Known differences and limits that belong into every report on this twin.
+    """
+
+    name: str
+    title: str
+    sides: tuple[Literal["torch", "jax"], ...] = ("torch", "jax")
+    programs: tuple[str, ...] = ("forward", "loss", "grad", "step")
+    presets: dict[str, Size]
+    inputs: tuple[str, ...]
+    sources: dict[str, str] = {}
+    target: dict[str, Json] = {}
+    notes: tuple[str, ...] = ()
+
+
+class Cell(Frozen):
+    """The smallest thing that runs: one twin, one side, one mode, one size, one study.
+
+    A cell of side ``both`` belongs to no framework: it compares what the two sides wrote.
+    """
+
+    twin: str
+    study: str
+    side: Side
+    mode: str
+    size: Size
+    dtype: str = "float32"
+    device: str = "cpu"
+    repeat: int = 0
+    """Which process of several that measure the same thing."""
+
+    @property
+    def id(self) -> str:
+        """The cell's name in the run: unique, stable, and safe as a file name."""
+        return f"{self.study}.{self.side}.{self.mode}.{self.dtype}.b{self.size.batch}.{self.repeat}"
+
+
+class Record(Frozen):
+    """What a cell measured.
+
+    Attributes:
+        message: What happened, where the outcome is not ``ok``.
+        hint: What to do next.
+        measurements: The study's own figures; each study documents its keys.
+        files: Arrays, graphs and logs in the run folder, by what they are.
+        environment: Versions, threads, device: read inside the worker.
+        fairness: What could tilt a comparison: read back inside the worker.
+        seconds: Wall time that the cell took.
+    """
+
+    cell: Cell
+    outcome: Outcome
+    message: str = ""
+    hint: str = ""
+    measurements: dict[str, Json] = {}
+    files: dict[str, str] = {}
+    environment: dict[str, Json] = {}
+    fairness: dict[str, Json] = {}
+    seconds: float = 0.0
+
+
+class Run(Frozen):
+    """A folder of records: what was asked, on what machine, what was planned, what came out."""
+
+    schema_version: int = SCHEMA_VERSION
+    twinax_version: str
+    created: str
+    command: str
+    twin: TwinInfo
+    studies: tuple[str, ...]
+    options: Options
+    host: dict[str, Json]
+    planned: tuple[Cell, ...]
+    records: tuple[Record, ...] = ()
+
+    def record(self, cell: Cell) -> Record | None:
+        """The record of a planned cell, or None while it has none."""
+        return next((r for r in self.records if r.cell.id == cell.id), None)
+
+    def of(self, study: str) -> tuple[Record, ...]:
+        """The records of one study, in the order in which they were planned."""
+        order = {cell.id: i for i, cell in enumerate(self.planned)}
+        mine = [r for r in self.records if r.cell.study == study]
+        return tuple(sorted(mine, key=lambda r: order.get(r.cell.id, len(order))))
+
+    def with_record(self, record: Record) -> Run:
+        """The same run with one record added, or put in place of the cell's earlier one."""
+        kept = tuple(r for r in self.records if r.cell.id != record.cell.id)
+        return self.model_copy(update={"records": (*kept, record)})
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned cell has ended in a named outcome."""
+        return all(self.record(cell) is not None for cell in self.planned)
+
+    def save(self, folder: Path) -> None:
+        """Write ``run.json`` whole or not at all.
+
+        Raises:
+            DiskFull: The folder's disk has no room; an earlier ``run.json`` is still intact.
+        """
+        write_atomically(folder / RUN_FILE, self.model_dump_json(indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read and validate a run.
+
+        Raises:
+            RunError: There is no run there, it is damaged, or another version made it.
+        """
+        file = folder / RUN_FILE
+        try:
+            text = file.read_bytes()
+        except OSError as error:
+            raise RunError(
+                f"{folder} holds no readable run: {error.strerror} ({file.name}).",
+                "Give the folder that `twinax compare` printed.",
+            ) from error
+        return cls._parse(text, file)
+
+    @classmethod
+    def _parse(cls, text: bytes, file: Path) -> Run:
+        try:
+            version = json.loads(text).get("schema_version")
+        except (ValueError, AttributeError) as error:
+            raise RunError(f"{file} is not a run: {error}.", "Run the comparison again.") from error
+        if version != SCHEMA_VERSION:
+            raise RunError(
+                f"{file} has schema version {version}; this twinax reads {SCHEMA_VERSION}.",
+                "Open it with the twinax that made it, or run the comparison again.",
+            )
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(p) for p in first["loc"])
+            raise RunError(
+                f"{file} is damaged: {where}: {first['msg']} ({error.error_count()} faults).",
+                "Run the comparison again.",
+            ) from error
+
+
+def write_atomically(file: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a reader never sees half of it.
+
+    Raises:
+        DiskFull: The disk has no room, or cannot be written.
+    """
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except OSError as error:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise DiskFull(
+            f"{file} could not be written: {error.strerror}.",
+            "Make room or choose another folder with -o; what was written before is intact.",
+        ) from error

@@ -1,0 +1,1 @@
+"""Plan, launch, worker: from a name to a run."""

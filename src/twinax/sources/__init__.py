@@ -1,0 +1,1 @@
+"""Twins by name."""

@@ -1,0 +1,137 @@
+"""The contract of a study: one question asked of a twin.
+
+A study is planned and conducted in the parent, which holds no framework; its work is done by
+*verbs*, functions that run inside a worker. Parent and worker find them by the study's name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from twinax.frameworks.base import Runner
+from twinax.records import Cell, Json, Options, Record, TwinInfo
+from twinax.twin import Arrays, Twin
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that run together and take turns: the unit that is launched, and resumed.
+
+    Attributes:
+        study: The study that planned them.
+        cells: In the order in which they are reported.
+    """
+
+    study: str
+    cells: tuple[Cell, ...]
+
+
+class Worker(Protocol):
+    """A live process that serves one cell, seen from the parent."""
+
+    cell: Cell
+
+    def send(self, verb: str, **arguments: Json) -> None:
+        """Ask for a verb; returns at once."""
+
+    def receive(self, timeout: float | None = None) -> dict[str, Json]:
+        """The answer to the oldest question that is still open.
+
+        Raises:
+            CellFailed: The worker died, fell silent, or its framework failed: a named outcome.
+            BadInput: The worker found that the user's input cannot be used.
+        """
+
+    def call(self, verb: str, timeout: float | None = None, **arguments: Json) -> dict[str, Json]:
+        """``send``, then ``receive``."""
+
+
+class Crew(Protocol):
+    """The workers of a group, started on first use; all are stopped when the group ends.
+
+    Attributes:
+        scratch: A folder for arrays that pass between workers; removed when the group ends.
+        folder: The run's folder: what is to be kept.
+    """
+
+    scratch: Path
+    folder: Path
+    info: TwinInfo
+    options: Options
+
+    def worker(self, cell: Cell) -> Worker:
+        """The cell's worker, started if it is not alive yet."""
+
+    def stop(self, cell: Cell) -> None:
+        """End the cell's worker and free its memory."""
+
+    def settle(self) -> None:
+        """Wait until no worker of the crew uses the CPU any more (see FAIRNESS in docs)."""
+
+    def say(self, text: str) -> None:
+        """Show what is being done now."""
+
+    def log(self, cell: Cell) -> str:
+        """Relative path of the log that the cell's worker writes (whatever it prints)."""
+
+
+@dataclass
+class Context:
+    """What a verb works with, inside a worker.
+
+    ``runner`` is None in a worker of side ``both``, which imports no framework.
+    """
+
+    twin: Twin | None
+    cell: Cell
+    options: Options
+    runner: Runner | None
+    weights: Arrays
+    scratch: Path
+    folder: Path
+    memory: dict[str, object] = field(default_factory=dict)
+    """Whatever a verb wants to find again in the next call."""
+
+
+Verb = Callable[..., dict[str, Json]]
+"""``verb(context, **arguments) -> answer``: arguments and answer are JSON; arrays go by file."""
+
+
+class Study(ABC):
+    """One question. ``verbs`` is imported only in workers, from ``verbs_module``."""
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    verbs_module: ClassVar[str]
+    """Module with ``VERBS: Mapping[str, Verb]``; it may not import a framework either: it
+    works through the context's runner."""
+
+    @abstractmethod
+    def plan(self, info: TwinInfo, options: Options) -> list[Group]:
+        """The cells, in groups. What cannot run is planned too, and ends ``skipped`` with its reason."""
+
+    @abstractmethod
+    def conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
+        """Give the workers their turns; yield a record for each cell as it ends.
+
+        A cell left without a record when this raises :class:`~twinax.errors.CellFailed` or returns
+        gets one from the launcher.
+        """
+
+
+def missing_programs(study: Study, info: TwinInfo) -> frozenset[str]:
+    """Programs that the study needs and the twin does not declare."""
+    return study.needs - frozenset(info.programs)
+
+
+STUDIES: Mapping[str, str] = {
+    "parity": "twinax.studies.parity:ParityStudy",
+    "speed": "twinax.studies.speed:SpeedStudy",
+    "graph": "twinax.studies.graph:GraphStudy",
+    "training": "twinax.studies.training:TrainingStudy",
+}
+"""Every study by name, as ``module:class``; loaded when it is used."""

@@ -1,0 +1,1 @@
+"""Checkpoints and the rules that carry weights from one side to the other."""
