@@ -6,10 +6,12 @@ the two sides are module paths, and weights and batches are NumPy.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Num
@@ -48,9 +50,11 @@ class Twin:
             clock starts, and activations are moved back before they are compared).
         configure: ``(checkpoint path, config) -> config``: sizes that a checkpoint's own
             ``config.json`` states; None when the architecture is fixed.
+        optional: Names in published checkpoints that the model does not have and may be left aside.
         target: What training must reach; the *training* study reads it. Keys: ``optimizer``,
             ``learning_rate``, ``steps``, ``loss_at_most`` / ``loss_near`` / ``accuracy``, ``claim``.
         notes: Known differences, shown in every report.
+        loader: ``(twin, side) -> side's code``; None imports the module that ``sides`` names.
     """
 
     name: str
@@ -64,8 +68,14 @@ class Twin:
     programs: tuple[str, ...] = ("forward", "loss", "grad", "step")
     channels_last: bool = False
     configure: Callable[[Path, Config], Config] | None = None
+    optional: tuple[str, ...] = ()
     target: Mapping[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    loader: Callable[[Twin, str], Any] | None = None
+
+    def code(self, side: str) -> Any:
+        """A side's code (``build`` and ``loss``); this imports its framework."""
+        return self.loader(self, side) if self.loader else importlib.import_module(self.sides[side])
 
     def configured(self, weights: str) -> Twin:
         """The twin with the sizes that a checkpoint states; itself when there is none."""
@@ -90,6 +100,8 @@ class Twin:
 
 
 def _source(module: str) -> str:
-    """The text of a side's module, found without importing it (that would import a framework)."""
+    """The text of a side's module or file, found without importing it (that imports a framework)."""
+    if module.endswith(".py"):
+        return Path(module).read_text()
     spec = importlib.util.find_spec(module)
     return Path(spec.origin).read_text() if spec and spec.origin else ""

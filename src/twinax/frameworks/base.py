@@ -190,5 +190,9 @@ class Runner(ABC):
         """
 
     @abstractmethod
+    def peak_device_bytes(self) -> int | None:
+        """Most memory that the framework's own allocator held on the accelerator; None on a CPU."""
+
+    @abstractmethod
     def facts(self) -> dict[str, Json]:
         """What could tilt a comparison, read back: dtype, matmul precision, threads, layout, …"""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from twinax.frameworks.base import Runner
-from twinax.records import Cell, Json, Options, Record, TwinInfo
+from twinax.records import Cell, Json, Options, Outcome, Record, TwinInfo
 from twinax.twin import Arrays, Twin
 
 
@@ -34,6 +34,9 @@ class Worker(Protocol):
     """A live process that serves one cell, seen from the parent."""
 
     cell: Cell
+    ready: dict[str, Json]
+    """What the worker said once its model was built: ``import_s``, ``build_s``, ``pid``,
+    ``environment`` and ``fairness``; empty for a worker of side ``both``, but for ``pid``."""
 
     def send(self, verb: str, **arguments: Json) -> None:
         """Ask for a verb; returns at once."""
@@ -66,6 +69,9 @@ class Crew(Protocol):
     def worker(self, cell: Cell) -> Worker:
         """The cell's worker, started if it is not alive yet."""
 
+    def start(self, *cells: Cell) -> None:
+        """Start several workers at once, and wait until all are ready."""
+
     def stop(self, cell: Cell) -> None:
         """End the cell's worker and free its memory."""
 
@@ -75,8 +81,17 @@ class Crew(Protocol):
     def say(self, text: str) -> None:
         """Show what is being done now."""
 
-    def log(self, cell: Cell) -> str:
-        """Relative path of the log that the cell's worker writes (whatever it prints)."""
+    def record(
+        self,
+        cell: Cell,
+        measurements: dict[str, Json] | None = None,
+        *,
+        outcome: Outcome = Outcome.OK,
+        message: str = "",
+        hint: str = "",
+        files: dict[str, str] | None = None,
+    ) -> Record:
+        """The cell's record; environment, fairness, log file and seconds are filled in here."""
 
 
 @dataclass
@@ -106,6 +121,8 @@ class Study(ABC):
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]
+    paired: ClassVar[bool] = False
+    """Whether one side alone is of no use; then the whole group is skipped when a side is missing."""
     verbs_module: ClassVar[str]
     """Module with ``VERBS: Mapping[str, Verb]``; it may not import a framework either: it
     works through the context's runner."""

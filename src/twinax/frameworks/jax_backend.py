@@ -1,0 +1,406 @@
+"""The JAX side behind the Runner contract. Imports jax: only JAX workers import this."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from twinax.errors import CellFailed, DeviceMissing
+from twinax.frameworks.base import (
+    Captured,
+    DropoutSite,
+    Evaluation,
+    Optimizer,
+    Phases,
+    Prepared,
+    Runner,
+    SideCode,
+)
+from twinax.frameworks.jax_models import Tree, as_jax_model
+from twinax.records import Json
+from twinax.twin import Arrays, Config
+from twinax.weights.checkpoint import fit
+from twinax.weights.rules import WeightMap
+
+_STATE_KEYS = {"sgd": {"momentum": "trace"}, "adamw": {"exp_avg": "mu", "exp_avg_sq": "nu"}}
+
+
+class JaxRunner(Runner):
+    """One twin in JAX, in mode ``op_by_op`` or ``jit``.
+
+    NNX modules are split once and the *state* goes through ``jax.jit``: ``nnx.jit`` walks the module
+    in Python at every call, which costs milliseconds for a model of many small tensors.
+    """
+
+    side = "jax"
+
+    def __init__(
+        self,
+        code: SideCode,
+        config: Config,
+        weights: Arrays,
+        inputs: Sequence[str],
+        *,
+        mode: str = "jit",
+        dtype: str = "float32",
+        device: str = "cpu",
+        channels_last: bool = False,
+    ) -> None:
+        """``channels_last``: 4-d arrays of a batch are NHWC on this side (and NCHW outside)."""
+        if device == "cuda" and jax.default_backend() != "gpu":
+            raise DeviceMissing("JAX finds no CUDA device on this machine.", "Use --device cpu.")
+        jax.config.update("jax_enable_x64", dtype == "float64")
+        if device == "cuda":
+            jax.config.update("jax_default_matmul_precision", "highest")  # no TF32, as on the torch side
+        self.code, self.inputs, self.mode = code, tuple(inputs), mode
+        self.dtype, self.channels_last = jnp.dtype(dtype), channels_last
+        self.model = as_jax_model(code.build(config))
+        self.params, self.state = self.model.params, self.model.state
+        slots = {**self.model.arrays(self.params), **self.model.arrays(self.state)}
+        names = {name: tuple(array.shape) for name, array in weights.items()}
+        self.map = WeightMap.derive(
+            names,
+            {name: tuple(array.shape) for name, array in slots.items()},
+            self.model.layer_types(),
+            getattr(code, "rename", {}),
+        )
+        self.shapes = {name: names[name] for name in self.map.sources}
+        self.rule: Optimizer | None = None
+        self.load(weights)
+
+    # --- weights -------------------------------------------------------------------------------
+
+    def _cast(self, tree: Tree) -> Tree:
+        return jax.tree.map(
+            lambda x: x.astype(self.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+        )
+
+    def _place(self, tree: Tree, weights: Arrays) -> Tree:
+        """The tree with its leaves taken from arrays under torch names; others of them are left aside."""
+        leaves = self.model.arrays(tree)
+        mine = {n: jnp.asarray(a) for n, a in self.map.to_jax(weights).items() if n in leaves}
+        return self._cast(self.model.with_arrays(tree, mine))
+
+    def load(self, weights: Arrays, optimizer: Optimizer | None = None, state: Arrays | None = None) -> None:
+        weights = fit(weights, self.shapes, prefixes=())
+        self.params = self._place(self.params, weights)
+        self.state = self._place(self.state, weights)
+        self.rule = optimizer
+        if optimizer is not None:
+            self.transform = make_transform(optimizer)
+            self.opt_state = self.transform.init(self.params)
+            if state:
+                self._load_optimizer(optimizer, state)
+
+    def _load_optimizer(self, optimizer: Optimizer, state: Arrays) -> None:
+        slots: dict[str, Any] = {}
+        for ours, theirs in _STATE_KEYS[optimizer.name].items():
+            named = {n.removeprefix(f"{ours}."): a for n, a in state.items() if n.startswith(f"{ours}.")}
+            slots[theirs] = self._place(self.params, named)
+        if "step" in state:
+            slots["count"] = jnp.asarray(int(state["step"]), jnp.int32)
+        self.opt_state = optax.tree_utils.tree_set(self.opt_state, **slots)
+
+    def _torch_named(self, tree: Tree) -> Arrays:
+        return self.map.to_torch({n: _numpy(a) for n, a in self.model.arrays(tree).items()})
+
+    def weights(self) -> Arrays:
+        return {**self._torch_named(self.params), **self._torch_named(self.state)}
+
+    def parameters(self) -> list[str]:
+        return list(self._torch_named(self.params))
+
+    def _optimizer_state(self) -> Arrays:
+        assert self.rule is not None
+        state: Arrays = {}
+        for ours, theirs in _STATE_KEYS[self.rule.name].items():
+            slots = self._torch_named(optax.tree_utils.tree_get(self.opt_state, theirs))
+            state |= {f"{ours}.{name}": array for name, array in slots.items()}
+        if self.rule.name == "adamw":
+            state["step"] = np.asarray(float(optax.tree_utils.tree_get(self.opt_state, "count")))
+        return state
+
+    # --- parity --------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        batch: Arrays,
+        *,
+        train: bool,
+        gradients: bool = True,
+        record: bool = False,
+        masks: Arrays | None = None,
+        step: bool = False,
+    ) -> Evaluation:
+        data = self._on_device(batch)
+        keep = {path: jnp.asarray(self._inward(mask)) for path, mask in (masks or {}).items()}
+        function, order = self._evaluator(train, gradients, record)
+        (loss, (outputs, state, activations)), grads = function(self.params, self.state, data, keep)
+        result = Evaluation(
+            outputs={name: self._outward(value) for name, value in outputs.items()},
+            loss=float(loss),
+            gradients=self._torch_named(grads) if gradients else {},
+            buffers=self._torch_named(state),
+            activations={name: self._outward(activations[name]) for name in order if name in activations},
+        )
+        self.state = state
+        if step:
+            assert self.rule is not None, "load() an optimizer before asking for a step"
+            self.params, self.opt_state = self._updater(self.rule)(grads, self.opt_state, self.params)
+            result.weights = self._torch_named(self.params)
+            result.optimizer = self._optimizer_state()
+        return result
+
+    @cache  # noqa: B019 - a runner lives as long as its process
+    def _evaluator(self, train: bool, gradients: bool, record: bool) -> tuple[Callable[..., Any], list[str]]:
+        """The function and, once it has run, the activations' names in forward order (jit sorts them)."""
+        order: list[str] = []
+
+        def objective(params: Tree, state: Tree, data: dict[str, Any], masks: dict[str, Any]) -> Any:
+            tap = _Tap(masks, record)
+            inputs = tuple(data[name] for name in self.inputs)
+            outputs, state = self.model.apply(params, state, inputs, train=train, tap=tap)
+            order[:] = tap.activations
+            named = dict(named_outputs(outputs))
+            return self.code.loss(outputs, data), (named, state, tap.activations)
+
+        if gradients:
+            function = jax.value_and_grad(objective, has_aux=True)
+        else:
+
+            def function(*args: Any) -> Any:
+                return objective(*args), None
+
+        return self._compiled(function), order
+
+    @cache  # noqa: B019 - a runner lives as long as its process
+    def _updater(self, rule: Optimizer) -> Callable[..., Any]:
+        return self._compiled(make_update(make_transform(rule)))
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(function) if self.mode == "jit" else function
+
+    def _inward(self, array: Any) -> Any:
+        return np.moveaxis(array, 1, -1) if self.channels_last and np.ndim(array) == 4 else array
+
+    def _outward(self, array: Any) -> Any:
+        array = _numpy(array)
+        return np.moveaxis(array, -1, 1).copy() if self.channels_last and array.ndim == 4 else array
+
+    def _on_device(self, batch: Arrays) -> dict[str, jax.Array]:
+        return {
+            name: self._cast(jnp.asarray(np.ascontiguousarray(self._inward(array))))
+            for name, array in batch.items()
+        }
+
+    def dropouts(self, batch: Arrays) -> list[DropoutSite]:
+        tap = _Tap({}, record=False)
+        data = self._on_device(batch)
+        inputs = tuple(data[name] for name in self.inputs)
+        jax.eval_shape(
+            lambda p, s: self.model.apply(p, s, inputs, train=True, tap=tap)[0], self.params, self.state
+        )
+        return [DropoutSite(path, rate, self._outward_shape(shape)) for path, rate, shape in tap.sites]
+
+    def _outward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if self.channels_last and len(shape) == 4:
+            return (shape[0], shape[3], shape[1], shape[2])
+        return shape
+
+    def drop(self, path: str, ones: Any, *, train: bool) -> Any:
+        return _numpy(self.model.drop(path, jnp.asarray(ones, self.dtype), train=train))
+
+    # --- timing --------------------------------------------------------------------------------
+
+    def prepare(self, program: str, batches: Sequence[Arrays]) -> Prepared:
+        data = [self._on_device(batch) for batch in batches]
+        function, carry, donated = self._program(program)
+        start = time.perf_counter()
+        traced, compiled, facts = 0.0, 0.0, {}
+        if self.mode == "jit":
+            lowered = jax.jit(function, donate_argnums=donated).lower(*carry, data[0])
+            traced = time.perf_counter() - start
+            function = lowered.compile()
+            compiled = time.perf_counter() - start - traced
+            facts = _compiler_facts(function)
+        holder = {"carry": carry}
+
+        def call(i: int) -> None:
+            result, carried = function(*holder["carry"], data[i % len(data)])
+            if carried is not None:
+                holder["carry"] = carried
+            jax.block_until_ready((result, carried))
+
+        call(0)
+        first = time.perf_counter() - start
+        return Prepared(call, Phases(trace=traced, compile=compiled, first=first), facts)
+
+    def _program(self, program: str) -> tuple[Callable[..., Any], tuple[Tree, ...], tuple[int, ...]]:
+        """``function(*carry, data) -> result, new carry``, its first carry, and which of it is donated."""
+
+        def forward(params: Tree, state: Tree, data: dict[str, Any]) -> Any:
+            inputs = tuple(data[name] for name in self.inputs)
+            return self.model.apply(params, state, inputs, train=False)[0], None
+
+        def objective(params: Tree, state: Tree, data: dict[str, Any]) -> Any:
+            inputs = tuple(data[name] for name in self.inputs)
+            outputs, state = self.model.apply(params, state, inputs, train=True)
+            return self.code.loss(outputs, data), state
+
+        def grad(params: Tree, state: Tree, data: dict[str, Any]) -> Any:
+            (loss, state), grads = jax.value_and_grad(objective, has_aux=True)(params, state, data)
+            return (loss, grads, state), None
+
+        transform = make_transform(self.rule or Optimizer("sgd", 1e-4, momentum=0.9))
+        update = make_update(transform)
+
+        def step(params: Tree, state: Tree, opt_state: Tree, data: dict[str, Any]) -> Any:
+            (loss, state), grads = jax.value_and_grad(objective, has_aux=True)(params, state, data)
+            params, opt_state = update(grads, opt_state, params)
+            return loss, (params, state, opt_state)
+
+        if program == "step":
+            # copies: the step donates its carry, and the runner's own weights must outlive it
+            carry = jax.tree.map(jnp.copy, (self.params, self.state, transform.init(self.params)))
+            return step, carry, (0, 1, 2)
+        return {"forward": forward, "grad": grad}[program], (self.params, self.state), ()
+
+    # --- graph ---------------------------------------------------------------------------------
+
+    def capture(self, program: str, batch: Arrays) -> Captured:
+        data = self._on_device(batch)
+        function, carry, _ = self._program(program)
+        try:
+            traced = jax.jit(function).trace(*carry, data)
+            optimised = traced.lower().compile().as_text()
+        except Exception as error:  # whatever the user's model does to the tracer is an outcome
+            raise CellFailed(
+                "unsupported",
+                f"JAX could not trace {program}: {type(error).__name__}: {str(error).splitlines()[0]}",
+                "The traceback in the cell's log names the line of the model.",
+            ) from error
+        texts = {f"{program}.jaxpr.txt": str(traced.jaxpr), f"{program}.hlo.txt": optimised}
+        counts = Counter(_primitives(traced.jaxpr.jaxpr))
+        hlo = Counter(re.findall(r" = \S+(?: \S+)*? ([a-z][\w-]*)\(", optimised))
+        return Captured(texts, {"jaxpr": dict(counts.most_common()), "hlo": dict(hlo.most_common())})
+
+    # --- facts ---------------------------------------------------------------------------------
+
+    def peak_device_bytes(self) -> int | None:
+        statistics = jax.devices()[0].memory_stats() if jax.default_backend() == "gpu" else None
+        return statistics.get("peak_bytes_in_use") if statistics else None
+
+    def facts(self) -> dict[str, Json]:
+        return {
+            "dtype": str(self.dtype),
+            "matmul precision": "highest"  # XLA's CPU backend knows nothing lower for float32
+            if jax.default_backend() == "cpu"
+            else str(jax.config.jax_default_matmul_precision),
+            "TF32": False
+            if jax.default_backend() == "cpu"
+            else jax.config.jax_default_matmul_precision is None,
+            "threads": usable_cores(),
+            "image layout": "NHWC" if self.channels_last else "as given",
+            "compiler": "XLA, default options" if self.mode == "jit" else "none (one kernel per operation)",
+            "buffers reused in step": "donated" if self.mode == "jit" else "no",
+            "attention kernel": "as the model's source writes it",
+            "matrix library": "XLA's own (Eigen, oneDNN)" if jax.default_backend() == "cpu" else "cuBLAS",
+        }
+
+
+def make_transform(rule: Optimizer) -> optax.GradientTransformation:
+    """The update rule in Optax."""
+    if rule.name == "sgd":
+        step = optax.sgd(rule.learning_rate, momentum=rule.momentum or None)
+        return optax.chain(optax.add_decayed_weights(rule.weight_decay), step) if rule.weight_decay else step
+    return optax.adamw(rule.learning_rate, *rule.betas, eps=rule.eps, weight_decay=rule.weight_decay)
+
+
+def make_update(transform: optax.GradientTransformation) -> Callable[..., Any]:
+    """``update(gradients, optimizer state, params) -> params, optimizer state``."""
+
+    def update(grads: Tree, opt_state: Tree, params: Tree) -> Any:
+        updates, opt_state = transform.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    return update
+
+
+class _Tap:
+    """Replays dropout masks (or switches dropout off) and keeps activations."""
+
+    def __init__(self, masks: Mapping[str, Any], record: bool) -> None:
+        self.masks, self.record = masks, record
+        self.activations: dict[str, Any] = {}
+        self.sites: list[tuple[str, float, tuple[int, ...]]] = []
+
+    def __call__(self, path: str, rate: float | None, call: Callable[[], Any], x: Any) -> Any:
+        if rate is None:
+            output = call()
+        else:
+            self.sites.append((path, rate, tuple(x.shape)))
+            mask = self.masks.get(path)
+            output = x if mask is None else x * mask / (1.0 - rate)
+        if self.record:
+            for name, value in named_outputs(output, path):
+                if jnp.issubdtype(value.dtype, jnp.floating):
+                    repeats = sum(1 for seen in self.activations if seen.split("#")[0] == name)
+                    self.activations[f"{name}#{repeats + 1}" if repeats else name] = value
+        return output
+
+
+def named_outputs(outputs: Any, prefix: str = "output") -> Iterator[tuple[str, jax.Array]]:
+    """The arrays in a model's outputs, by name: a lone array is ``output``."""
+    if isinstance(outputs, jax.Array):
+        yield prefix, outputs
+    elif isinstance(outputs, Mapping):
+        for name, value in outputs.items():
+            yield from named_outputs(value, str(name) if prefix == "output" else f"{prefix}.{name}")
+    elif isinstance(outputs, list | tuple):
+        for i, value in enumerate(outputs):
+            yield from named_outputs(value, f"{prefix}.{i}")
+
+
+def _primitives(jaxpr: Any) -> Iterator[str]:
+    """Every primitive in a jaxpr, those inside its sub-jaxprs instead of the call that holds them."""
+    for equation in jaxpr.eqns:
+        inner = list(jax.core.jaxprs_in_params(equation.params))
+        if not inner:
+            yield equation.primitive.name
+        for sub in inner:
+            yield from _primitives(sub)
+
+
+def _compiler_facts(compiled: Any) -> dict[str, float]:
+    """XLA's own figures: operations and memory; a backend that gives none leaves them out."""
+    cost = compiled.cost_analysis() or {}
+    memory = compiled.memory_analysis()
+    facts = {"flops": float(cost["flops"])} if "flops" in cost else {}
+    if memory is not None:
+        facts |= {
+            "argument_bytes": float(memory.argument_size_in_bytes),
+            "output_bytes": float(memory.output_size_in_bytes),
+            "temporary_bytes": float(memory.temp_size_in_bytes),
+        }
+    return facts
+
+
+def usable_cores() -> int:
+    """Threads that XLA's CPU backend uses: one per core that the process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _numpy(array: Any) -> Any:
+    """A copy on the host; bfloat16, which NumPy lacks, becomes float32."""
+    host = np.asarray(array)
+    return host.astype(np.float32) if host.dtype == jnp.bfloat16 else host.copy()

@@ -1,0 +1,387 @@
+"""The PyTorch side behind the Runner contract. Imports torch: only torch workers import this."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
+
+from twinax.errors import CellFailed, DeviceMissing
+from twinax.frameworks.base import (
+    Captured,
+    DropoutSite,
+    Evaluation,
+    Optimizer,
+    Phases,
+    Prepared,
+    Runner,
+    SideCode,
+)
+from twinax.records import Json
+from twinax.twin import Arrays, Config
+from twinax.weights.checkpoint import fit
+
+# torch keeps a step counter beside each BatchNorm; with a set momentum nothing reads it.
+COUNTER = "num_batches_tracked"
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_STATE_KEYS = {
+    "sgd": {"momentum": "momentum_buffer"},
+    "adamw": {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"},
+}
+
+
+class TorchRunner(Runner):
+    """One twin in PyTorch, in mode ``eager`` or ``compile``."""
+
+    side = "torch"
+
+    def __init__(
+        self,
+        code: SideCode,
+        config: Config,
+        weights: Arrays,
+        inputs: Sequence[str],
+        *,
+        mode: str = "eager",
+        dtype: str = "float32",
+        device: str = "cpu",
+        channels_last: bool = False,
+    ) -> None:
+        """``channels_last`` belongs to the JAX side; torch reads NCHW, as batches are made."""
+        if device == "cuda" and not torch.cuda.is_available():
+            raise DeviceMissing("torch finds no CUDA device on this machine.", "Use --device cpu.")
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32 on both sides
+        torch.backends.cuda.matmul.allow_tf32 = False
+        self.code, self.inputs, self.mode = code, tuple(inputs), mode
+        self.dtype, self.device = getattr(torch, dtype), torch.device(device)
+        self.model: nn.Module = code.build(config).to(device=self.device, dtype=self.dtype)
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.rule: Optimizer | None = None
+        self.load(weights)
+
+    # --- weights -------------------------------------------------------------------------------
+
+    def _slots(self) -> dict[str, Tensor]:
+        return {n: t for n, t in self.model.state_dict().items() if not n.endswith(COUNTER)}
+
+    def load(self, weights: Arrays, optimizer: Optimizer | None = None, state: Arrays | None = None) -> None:
+        slots = self._slots()
+        fitted = fit(weights, {name: tuple(slot.shape) for name, slot in slots.items()}, prefixes=())
+        with torch.no_grad():
+            for name, slot in slots.items():
+                slot.copy_(torch.from_numpy(np.array(fitted[name])))
+        self.rule = optimizer
+        self.optimizer = None if optimizer is None else self._make_optimizer(optimizer, state)
+
+    def weights(self) -> Arrays:
+        return {name: _numpy(slot) for name, slot in self._slots().items()}
+
+    def parameters(self) -> list[str]:
+        return [name for name, _ in self.model.named_parameters()]
+
+    def _make_optimizer(self, rule: Optimizer, state: Arrays | None) -> torch.optim.Optimizer:
+        parameters = list(self.model.parameters())
+        if rule.name == "sgd":
+            made: torch.optim.Optimizer = torch.optim.SGD(
+                parameters, lr=rule.learning_rate, momentum=rule.momentum, weight_decay=rule.weight_decay
+            )
+        else:
+            made = torch.optim.AdamW(
+                parameters,
+                lr=rule.learning_rate,
+                betas=rule.betas,
+                eps=rule.eps,
+                weight_decay=rule.weight_decay,
+            )
+        for name, parameter in self.model.named_parameters() if state else ():
+            slots = {theirs: state[f"{ours}.{name}"] for ours, theirs in _STATE_KEYS[rule.name].items()}
+            made.state[parameter] = {k: torch.tensor(v).to(parameter) for k, v in slots.items()}
+            if rule.name == "adamw":
+                made.state[parameter]["step"] = torch.tensor(float(state["step"]))
+        return made
+
+    def _optimizer_state(self) -> Arrays:
+        assert self.optimizer is not None and self.rule is not None
+        state: Arrays = {}
+        for name, parameter in self.model.named_parameters():
+            slots = self.optimizer.state[parameter]
+            for ours, theirs in _STATE_KEYS[self.rule.name].items():
+                value = slots.get(theirs)
+                state[f"{ours}.{name}"] = _numpy(value if value is not None else torch.zeros_like(parameter))
+            if "step" in slots:
+                state["step"] = np.asarray(float(slots["step"]))
+        return state
+
+    # --- parity --------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        batch: Arrays,
+        *,
+        train: bool,
+        gradients: bool = True,
+        record: bool = False,
+        masks: Arrays | None = None,
+        step: bool = False,
+    ) -> Evaluation:
+        self.model.train(train)
+        self.model.zero_grad(set_to_none=True)
+        data = self._on_device(batch)
+        activations: dict[str, Tensor] = {}
+        with (
+            torch.set_grad_enabled(gradients),
+            self._masked(masks),
+            _recording(self.model, activations, record),
+        ):
+            outputs = self.model(*(data[name] for name in self.inputs))
+            loss = self.code.loss(outputs, data)
+        if gradients:
+            loss.backward()
+        result = Evaluation(
+            outputs={name: _numpy(value) for name, value in named_outputs(outputs)},
+            loss=float(loss.detach()),
+            gradients=self._gradients() if gradients else {},
+            buffers={n: _numpy(b) for n, b in self.model.named_buffers() if n in self._slots()},
+            activations={name: _numpy(value) for name, value in activations.items()},
+        )
+        if step:
+            assert self.optimizer is not None, "load() an optimizer before asking for a step"
+            self.optimizer.step()
+            result.weights = {n: _numpy(p) for n, p in self.model.named_parameters()}
+            result.optimizer = self._optimizer_state()
+        return result
+
+    def _gradients(self) -> Arrays:
+        return {
+            name: _numpy(torch.zeros_like(p) if p.grad is None else p.grad)
+            for name, p in self.model.named_parameters()
+        }
+
+    def _on_device(self, batch: Arrays) -> dict[str, Tensor]:
+        moved = {}
+        for name, array in batch.items():
+            tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+            moved[name] = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+        return moved
+
+    def _dropout_layers(self) -> Iterator[tuple[str, Any]]:
+        return ((path, m) for path, m in self.model.named_modules() if isinstance(m, _DROPOUTS))
+
+    @contextlib.contextmanager
+    def _masked(self, masks: Arrays | None) -> Iterator[None]:
+        """Every dropout layer multiplies by its given mask / (1 − rate), or does nothing without one."""
+        layers = list(self._dropout_layers())
+        for path, layer in layers:
+            mask = None if masks is None else masks.get(path)
+            keep = None if mask is None else torch.from_numpy(mask).to(self.device)
+            layer.forward = _replay(keep, layer.p)
+        try:
+            yield
+        finally:
+            for _, layer in layers:
+                del layer.forward
+
+    def dropouts(self, batch: Arrays) -> list[DropoutSite]:
+        sites: list[DropoutSite] = []
+        hooks = [
+            layer.register_forward_pre_hook(
+                lambda m, args, path=path: sites.append(DropoutSite(path, m.p, _mask_shape(m, args[0])))
+            )
+            for path, layer in self._dropout_layers()
+        ]
+        data = self._on_device(batch)
+        saved = self.weights()
+        self.model.train()
+        with torch.no_grad():
+            self.model(*(data[name] for name in self.inputs))
+        for hook in hooks:
+            hook.remove()
+        self.load(saved, self.rule)  # the pass in train mode moved the running statistics
+        return sites
+
+    def drop(self, path: str, ones: Any, *, train: bool) -> Any:
+        layer = self.model.get_submodule(path)
+        layer.train(train)
+        return _numpy(layer(torch.from_numpy(np.array(ones)).to(self.device, self.dtype)))
+
+    # --- timing --------------------------------------------------------------------------------
+
+    def prepare(self, program: str, batches: Sequence[Arrays]) -> Prepared:
+        data = [self._on_device(batch) for batch in batches]
+        run = self._program(program)
+        flops = self._count_flops(run, data[0]) if self.mode == "eager" else {}
+        before = _compile_seconds()
+        start = time.perf_counter()
+        run(data[0])
+        self._finish()
+        first = time.perf_counter() - start
+        traced, compiled = (now - then for now, then in zip(_compile_seconds(), before, strict=True))
+
+        def call(i: int) -> None:
+            run(data[i % len(data)])
+            self._finish()
+
+        return Prepared(call, Phases(trace=traced, compile=compiled, first=first), flops)
+
+    def _program(self, program: str) -> Callable[[dict[str, Tensor]], Any]:
+        model, loss, names = self.model, self.code.loss, self.inputs
+        optimizer = self.optimizer or self._make_optimizer(Optimizer("sgd", 1e-4, momentum=0.9), None)
+        model.train(program != "forward")
+
+        def forward(data: dict[str, Tensor]) -> Any:
+            return model(*(data[name] for name in names))
+
+        def objective(data: dict[str, Tensor]) -> Tensor:
+            return loss(model(*(data[name] for name in names)), data)
+
+        if self.mode == "compile":
+            forward, objective = torch.compile(forward), torch.compile(objective)
+
+        def serve(data: dict[str, Tensor]) -> Any:
+            with torch.no_grad():
+                return forward(data)
+
+        def grad(data: dict[str, Tensor]) -> None:
+            model.zero_grad(set_to_none=True)
+            objective(data).backward()
+
+        def step(data: dict[str, Tensor]) -> None:
+            grad(data)
+            optimizer.step()
+
+        return {"forward": serve, "grad": grad, "step": step}[program]
+
+    def _count_flops(
+        self, run: Callable[[dict[str, Tensor]], Any], data: dict[str, Tensor]
+    ) -> dict[str, float]:
+        with FlopCounterMode(display=False) as counter:
+            run(data)
+        return {"flops": float(counter.get_total_flops())}
+
+    def _finish(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    # --- graph ---------------------------------------------------------------------------------
+
+    def capture(self, program: str, batch: Arrays) -> Captured:
+        data = self._on_device(batch)
+        arguments = tuple(data[name] for name in self.inputs)
+        self.model.train(program != "forward")
+        try:
+            if program == "forward":
+                exported = torch.export.export(self.model, arguments, strict=False)
+                text, graph = str(exported), exported.graph
+            else:
+                module = make_fx(self._joint, tracing_mode="fake")(
+                    dict(self.model.named_parameters()), dict(self.model.named_buffers()), data
+                )
+                text, graph = module.print_readable(print_output=False), module.graph
+        except Exception as error:  # whatever the user's model does to the tracer is an outcome
+            raise CellFailed(
+                "unsupported",
+                f"torch could not capture {program}: {type(error).__name__}: {str(error).splitlines()[0]}",
+                "The traceback in the cell's log names the line of the model.",
+            ) from error
+        counts = Counter(_operation(node.target) for node in graph.nodes if node.op == "call_function")
+        return Captured({f"{program}.aten.txt": text}, {"aten": dict(counts.most_common())})
+
+    def _joint(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], data: dict[str, Tensor]) -> Any:
+        arguments = tuple(data[name] for name in self.inputs)
+        outputs = torch.func.functional_call(self.model, {**parameters, **buffers}, arguments)
+        loss = self.code.loss(outputs, data)
+        return torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+
+    # --- facts ---------------------------------------------------------------------------------
+
+    def peak_device_bytes(self) -> int | None:
+        return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else None
+
+    def facts(self) -> dict[str, Json]:
+        return {
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "matmul precision": torch.get_float32_matmul_precision(),
+            "TF32": bool(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32),
+            "threads": torch.get_num_threads(),
+            "image layout": "NCHW, contiguous",
+            "compiler": "inductor, default options" if self.mode == "compile" else "none",
+            "buffers reused in step": "in place",
+            "attention kernel": "as the model's source writes it",
+            "matrix library": "oneDNN/MKL" if torch.backends.mkldnn.is_available() else "BLAS",
+        }
+
+
+def named_outputs(outputs: Any, prefix: str = "output") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in a model's outputs, by name: a lone tensor is ``output``."""
+    if isinstance(outputs, Tensor):
+        yield prefix, outputs
+    elif isinstance(outputs, Mapping):
+        for name, value in outputs.items():
+            yield from named_outputs(value, str(name) if prefix == "output" else f"{prefix}.{name}")
+    elif isinstance(outputs, list | tuple):
+        for i, value in enumerate(outputs):
+            yield from named_outputs(value, f"{prefix}.{i}")
+
+
+@contextlib.contextmanager
+def _recording(model: nn.Module, found: dict[str, Tensor], record: bool) -> Iterator[None]:
+    """Keep every submodule's floating-point output by path, in the order in which they finish."""
+
+    def keep(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, outputs: Any) -> None:
+            for name, value in named_outputs(outputs, path):
+                if value.is_floating_point():
+                    repeats = sum(1 for seen in found if seen.split("#")[0] == name)
+                    # a copy: an in-place layer after this one would overwrite it
+                    found[f"{name}#{repeats + 1}" if repeats else name] = value.detach().clone()
+
+        return hook
+
+    modules = [(path, m) for path, m in model.named_modules() if path] if record else []
+    hooks = [m.register_forward_hook(keep(path)) for path, m in modules]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _replay(keep: Tensor | None, rate: float) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        return x if keep is None else x * keep / (1.0 - rate)
+
+    return forward
+
+
+def _mask_shape(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
+    if isinstance(layer, nn.Dropout):
+        return tuple(x.shape)
+    return (*x.shape[:2], *(1 for _ in x.shape[2:]))  # whole channels are dropped
+
+
+def _compile_seconds() -> tuple[float, float]:
+    """Seconds that dynamo spent so far: tracing, and in its backend compiler."""
+    spent = torch._dynamo.utils.compilation_time_metrics
+    whole = sum(spent.get("entire_frame_compile", []) or spent.get("_compile.compile_inner", []))
+    backend = sum(spent.get("backend_compile", []) or spent.get("OutputGraph.call_user_compiler", []))
+    return max(whole - backend, 0.0), backend
+
+
+def _operation(target: Any) -> str:
+    """``aten.convolution.default`` → ``convolution``."""
+    parts = str(target).split(".")
+    return parts[1] if parts[0] == "aten" and len(parts) > 1 else getattr(target, "__name__", str(target))
+
+
+def _numpy(tensor: Tensor) -> Any:
+    """A copy on the host; bfloat16, which NumPy lacks, becomes float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()

@@ -1,0 +1,218 @@
+"""From a name to a run: find the twin, plan its cells, launch them, keep what they measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from twinax.errors import BadInput, DiskFull, FrameworkMissing, RunError, WeightsError
+from twinax.measure import host
+from twinax.records import (
+    MODES,
+    RUN_FILE,
+    Cell,
+    Options,
+    Outcome,
+    Record,
+    Run,
+    Size,
+    TwinInfo,
+)
+from twinax.run.launch import Listener, LocalCrew, LocalLauncher, load_study
+from twinax.sources import is_file, resolve
+from twinax.studies.base import Group, missing_programs
+
+NEEDS = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
+REPEATED = (Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
+"""Outcomes that ``--resume`` tries again; the others are answers."""
+
+
+class Silent:
+    """A listener that shows nothing."""
+
+    def planned(self, cells: tuple[Cell, ...]) -> None: ...
+    def started(self, cell: Cell) -> None: ...
+    def said(self, cell: Cell | None, text: str) -> None: ...
+    def ended(self, record: Record) -> None: ...
+
+
+def execute(
+    name: str,
+    studies: Sequence[str],
+    options: Options,
+    *,
+    folder: Path | None = None,
+    resume: Path | None = None,
+    command: str = "",
+    listener: Listener | None = None,
+) -> tuple[Run, Path]:
+    """Run studies on a twin and return the run with its folder.
+
+    Args:
+        name: A twin of the zoo, or a user's file; ignored with ``resume``.
+        studies: Names of studies; ignored with ``resume``.
+        options: What the user chose; ignored with ``resume``.
+        folder: Where the run goes; ``runs/<twin>-<time>`` when None. It must be new or empty.
+        resume: A run that did not finish: only what is missing is run.
+        command: The command line, for the record.
+        listener: Hears what happens.
+
+    Raises:
+        BadInput: Something the user gave cannot be used; nothing was overwritten.
+        DiskFull: There is no room for the run.
+    """
+    listener = listener or Silent()
+    if resume is not None:
+        run, folder = Run.load(resume), resume
+    else:
+        run, folder = begin(name, studies, options, folder, command, listener)
+    weights = folder / "weights.safetensors"
+    launcher = LocalLauncher(run.twin, run.options, folder, str(weights) if weights.exists() else "", listener)
+    groups = plan(run.twin, run.studies, run.options)
+    listener.planned(run.planned)
+    for record in run.records:
+        listener.ended(record)
+    for record in _records(groups, run, launcher):
+        run = run.with_record(record)
+        run.save(folder)
+        listener.ended(record)
+    return run, folder
+
+
+def begin(
+    name: str,
+    studies: Sequence[str],
+    options: Options,
+    folder: Path | None,
+    command: str,
+    listener: Listener,
+) -> tuple[Run, Path]:
+    """Check the input, make the folder, and write a run with everything planned and nothing measured."""
+    if not installed_sides():
+        raise FrameworkMissing(
+            "Neither PyTorch nor JAX is installed here.", "Install both with: pip install 'twinax[all]'"
+        )
+    check_modes(options)
+    if is_file(name) and not Path(name).is_file():
+        raise BadInput(f"There is no file {name}.", "Give the path of your pair file, for example my_pair.py.")
+    if options.weights and not Path(options.weights).exists():
+        raise WeightsError(
+            f"There is no checkpoint at {options.weights}.",
+            "Give a .safetensors or .pth file, or a folder with config.json and model.safetensors.",
+        )
+    asked = str(Path(name).resolve()) if is_file(name) else name
+    info = None if is_file(name) else resolve(asked, options.weights).info
+    folder = make_folder(folder, name)
+    if info is None or options.weights:
+        info = inspect(asked, options, folder, listener)
+    run = Run(
+        twinax_version=importlib.metadata.version("twinax"),
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        command=command,
+        twin=info,
+        studies=tuple(studies),
+        options=options,
+        host=host.facts(),
+        planned=tuple(cell for group in plan(info, studies, options) for cell in group.cells),
+    )
+    run.save(folder)
+    return run, folder
+
+
+def plan(info: TwinInfo, studies: Iterable[str], options: Options) -> list[Group]:
+    """Every cell of every study, in groups."""
+    return [group for name in studies for group in load_study(name).plan(info, options)]
+
+
+def _records(groups: list[Group], run: Run, launcher: LocalLauncher) -> Iterator[Record]:
+    """Records of everything that has none yet: skipped at once, or launched."""
+    missing = [side for side in ("torch", "jax") if side not in installed_sides()]
+    for group in groups:
+        records = [run.record(cell) for cell in group.cells]
+        if all(r is not None and r.outcome not in REPEATED for r in records):
+            continue
+        study = load_study(group.study)
+        lacking = missing_programs(study, run.twin)
+        if lacking:
+            reason = f"{run.twin.name} declares no {', '.join(sorted(lacking))}; {study.name} needs it."
+            yield from (skip(cell, reason, "Choose another study.") for cell in group.cells)
+            continue
+        stranded = [c for c in group.cells if c.side in missing or (missing and study.paired)]
+        for cell in stranded:
+            yield skip(
+                cell,
+                f"{' and '.join(missing)} is not installed here.",
+                f"Install it with: pip install 'twinax[{','.join(missing)}]'",
+            )
+        rest = tuple(cell for cell in group.cells if cell not in stranded)
+        if rest:
+            yield from launcher.launch([Group(group.study, rest)])
+
+
+def skip(cell: Cell, reason: str, hint: str) -> Record:
+    """The record of a cell that is not run, and why."""
+    return Record(cell=cell, outcome=Outcome.SKIPPED, message=reason, hint=hint)
+
+
+def installed_sides() -> tuple[str, ...]:
+    """Sides whose framework is installed; found without importing it."""
+    return tuple(side for side, modules in NEEDS.items() if all(importlib.util.find_spec(m) for m in modules))
+
+
+def check_modes(options: Options) -> None:
+    """Refuse a mode that no side has."""
+    known = [mode for modes in MODES.values() for mode in modes]
+    unknown = [mode for mode in options.modes if mode not in known]
+    if unknown:
+        raise BadInput(f"There is no mode called '{unknown[0]}'.", f"Modes are: {', '.join(known)}.")
+
+
+def make_folder(folder: Path | None, name: str) -> Path:
+    """A new folder for a run; one that holds anything is left alone."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(name).stem if is_file(name) else name)
+    folder = folder or Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            what = "holds a run" if (folder / RUN_FILE).exists() else "exists and is not empty"
+            raise RunError(
+                f"{folder} {what}; nothing was written there.",
+                f"Choose another folder with -o, or continue that run with --resume {folder}.",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskFull(
+            f"{folder} could not be made: {error.strerror}.", "Choose another folder with -o."
+        ) from error
+    return folder
+
+
+def inspect(name: str, options: Options, folder: Path, listener: Listener) -> TwinInfo:
+    """Have a worker read the user's file or checkpoint: the parent runs no code of theirs.
+
+    An error leaves no folder behind.
+    """
+    side = installed_sides()[0]  # torch where there is one: it also reads .pth
+    cell = Cell(twin=name, study="inspect", side=side, mode="inspect", size=Size(batch=1))
+    blank = TwinInfo(name=name, title="", presets={}, inputs=())
+    launcher = LocalLauncher(blank, options, folder, "", listener)
+    try:
+        with LocalCrew("twinax.run.inspect_verbs", launcher) as crew:
+            worker = crew.worker(cell, build=False)
+            answer = worker.call("inspect", output=str(folder / "weights.safetensors"))
+    except BaseException:
+        remove_if_only_logs(folder)
+        raise
+    return TwinInfo.model_validate(answer["info"])
+
+
+def remove_if_only_logs(folder: Path) -> None:
+    """Take back a folder that was made for a run that could not begin."""
+    for file in [*folder.glob("logs/*"), folder / "weights.safetensors"]:
+        file.unlink(missing_ok=True)
+    for directory in (folder / "logs", folder):
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()

@@ -1,0 +1,177 @@
+"""A worker: one process that holds one side of one twin and answers verbs, one at a time.
+
+``python -m twinax.run.worker IN OUT`` reads JSON lines from file descriptor IN and answers on OUT.
+Standard output and error belong to whoever prints (a user's model, a compiler): they go to the log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import importlib
+import importlib.abc
+import importlib.metadata
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twinax.errors import CellFailed, DiskFull, TwinaxError, UserFileError
+from twinax.frameworks.base import Runner
+from twinax.records import Cell, Json, Options
+from twinax.studies.base import Context
+
+OTHER = {"torch": ("jax", "jaxlib", "flax", "optax"), "jax": ("torch",)}
+FRAMEWORK = {"torch": ("torch",), "jax": ("jax", "flax.nnx", "optax")}
+
+
+class _Refuse(importlib.abc.MetaPathFinder):
+    """Keeps the other framework out of this process: memory and import time stay honest."""
+
+    def __init__(self, side: str) -> None:
+        self.side = side
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.split(".")[0] in OTHER[self.side]:
+            raise ModuleNotFoundError(
+                f"{name} is not available in the {self.side} worker: a worker holds one framework. "
+                f"Import it inside the function that needs it.",
+                name=name,
+            )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve verbs until the parent closes the pipe."""
+    _die_with_parent()
+    inbox, outbox = os.fdopen(int(arguments[0]), "r"), os.fdopen(int(arguments[1]), "w")
+
+    def answer(reply: dict[str, Json]) -> None:
+        outbox.write(json.dumps(reply) + "\n")
+        outbox.flush()
+
+    context: Context | None = None
+    verbs: dict[str, Any] = {}
+    for line in inbox:
+        job = json.loads(line)
+        try:
+            if context is None:
+                context, reply = start(job)
+                verbs = importlib.import_module(job["verbs"]).VERBS
+            else:
+                reply = verbs[job["verb"]](context, **job["arguments"])
+            answer({"ok": reply})
+        except BaseException as error:  # a user's sys.exit() too: whatever happens, the parent hears of it
+            traceback.print_exc()
+            answer({"error": describe(error)})
+    return 0
+
+
+def start(job: dict[str, Json]) -> tuple[Context, dict[str, Json]]:
+    """Import the framework, build the model, and say how long each took."""
+    cell, options = Cell.model_validate(job["cell"]), Options.model_validate(job["options"])
+    scratch, folder = Path(job["scratch"]), Path(job["folder"])
+    if cell.side == "both":
+        return Context(None, cell, options, None, {}, scratch, folder), {"pid": os.getpid()}
+    sys.meta_path.insert(0, _Refuse(cell.side))
+    begin = time.perf_counter()
+    for module in FRAMEWORK[cell.side]:
+        importlib.import_module(module)
+    import_s = time.perf_counter() - begin
+    context = Context(None, cell, options, None, {}, scratch, folder)
+    ready: dict[str, Json] = {"pid": os.getpid(), "import_s": import_s}
+    if job["build"]:
+        begin = time.perf_counter()
+        _build(context, job["weights"])
+        assert context.runner is not None
+        ready |= {"build_s": time.perf_counter() - begin, "fairness": context.runner.facts()}
+    return context, ready | {"environment": environment(cell.side)}
+
+
+def _build(context: Context, weights_file: str) -> None:
+    from twinax.sources import resolve
+    from twinax.weights import checkpoint
+
+    cell = context.cell
+    twin = resolve(cell.twin, context.options.weights)
+    context.twin = twin
+    context.weights = (
+        checkpoint.read(Path(weights_file)) if weights_file else twin.init(twin.config, context.options.seed)
+    )
+    context.runner = make_runner(cell, twin, context.weights)
+
+
+def make_runner(cell: Cell, twin: Any, weights: Any) -> Runner:
+    """The cell's side of the twin, with weights in place."""
+    backend = importlib.import_module(f"twinax.frameworks.{cell.side}_backend")
+    kind = backend.TorchRunner if cell.side == "torch" else backend.JaxRunner
+    return kind(
+        twin.code(cell.side),
+        twin.config,
+        weights,
+        twin.inputs,
+        mode=cell.mode if cell.mode in ("eager", "compile", "op_by_op", "jit") else default_mode(cell.side),
+        dtype=cell.dtype,
+        device=cell.device,
+        channels_last=twin.channels_last,
+    )
+
+
+def default_mode(side: str) -> str:
+    """The mode in which a side is proved, and used where a cell names none of its own."""
+    return {"torch": "eager", "jax": "jit"}[side]
+
+
+def environment(side: str) -> dict[str, Json]:
+    """Versions and settings, read in the worker."""
+    packages = {"torch": ("torch",), "jax": ("jax", "jaxlib", "flax", "optax")}[side]
+    settings = ("OMP_NUM_THREADS", "XLA_FLAGS", "JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES")
+    return {
+        **{package: importlib.metadata.version(package) for package in (*packages, "numpy")},
+        "python": sys.version.split()[0],
+        **{name: os.environ[name] for name in settings if name in os.environ},
+    }
+
+
+def describe(error: BaseException) -> dict[str, Json]:
+    """An error as JSON, with the outcome that it means for the cell."""
+    if isinstance(error, CellFailed):
+        return {"type": "CellFailed", "outcome": error.outcome, "what": error.what, "hint": error.hint}
+    if isinstance(error, TwinaxError):
+        return {"type": type(error).__name__, "what": error.what, "hint": error.hint}
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return describe(DiskFull(f"No room left: {error}.", "Make room, or choose another folder with -o."))
+    text = f"{type(error).__name__}: {str(error) or 'no message'}"
+    if isinstance(error, SystemExit):
+        return describe(UserFileError(f"The model's code ended the process ({text}).", "Remove sys.exit()."))
+    if _out_of_memory(error, text):
+        hint = "Use a smaller --batch, or free memory."
+        return {"type": "CellFailed", "outcome": "out_of_memory", "what": text[:500], "hint": hint}
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return {
+        "type": "CellFailed",
+        "outcome": "crashed",
+        "what": f"{text[:1000]} ({where.filename}:{where.lineno})",
+        "hint": "The cell's log holds the traceback.",
+    }
+
+
+def _out_of_memory(error: BaseException, text: str) -> bool:
+    signs = ("RESOURCE_EXHAUSTED", "can't allocate memory", "out of memory", "OutOfMemoryError")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
+
+
+def _die_with_parent() -> None:
+    """Linux: be killed when the parent dies, even by ``kill -9``; elsewhere the closed pipe ends the loop."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

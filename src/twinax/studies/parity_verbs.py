@@ -1,0 +1,324 @@
+"""What the parity study does inside its workers.
+
+A worker with a side runs the model and writes arrays; the worker of side ``both`` reads what two of
+them wrote and compares. Array files are safetensors with names like ``gradients/conv1.weight``.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from twinax.compare import Difference, compare, difference, together
+from twinax.frameworks.base import OPTIMIZERS, DropoutSite, Evaluation, Runner
+from twinax.records import Json, Options
+from twinax.studies.base import Context, Verb
+from twinax.twin import Array, Arrays, Twin
+
+KINDS = ("outputs", "loss", "gradients", "buffers", "weights", "optimizer", "activations")
+
+
+def steps_of(options: Options) -> int:
+    """How many optimizer steps are compared, each from the same state."""
+    return 3 if options.quick else 20
+
+
+def _both(context: Context) -> tuple[Runner, Twin]:
+    assert context.runner is not None and context.twin is not None, "this verb needs a side"
+    return context.runner, context.twin
+
+
+# --- the same draws on both sides, made in NumPy ---------------------------------------------------
+
+
+def perturb(weights: Arrays, seed: int) -> Arrays:
+    """Weights at which nothing hides: no zero-initialised layer, no untouched running statistics.
+
+    Each float tensor moves by a tenth of its own size (its root mean square; 1 where that is 0);
+    running variances are scaled by U(0.5, 1.5), so that they stay positive. The result is rounded to
+    float32, so that both precisions start from the same values.
+    """
+    moved: Arrays = {}
+    for name, array in weights.items():
+        draw = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        if not np.issubdtype(array.dtype, np.floating):
+            moved[name] = array
+        elif name.endswith("running_var"):
+            moved[name] = (array * draw.uniform(0.5, 1.5, array.shape)).astype(np.float32)
+        else:
+            size = float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0
+            noise = 0.1 * (size or 1.0) * draw.standard_normal(array.shape)
+            moved[name] = (array + noise).astype(np.float32)
+    return moved
+
+
+def nudge(weights: Arrays, seed: int) -> Arrays:
+    """The weights, each moved by one unit in the last place of float64, up or down at random."""
+    draw = np.random.default_rng([seed, 1])
+    nudged: Arrays = {}
+    for name, array in weights.items():
+        if np.issubdtype(array.dtype, np.floating):
+            wide = array.astype(np.float64)
+            nudged[name] = np.nextafter(wide, np.where(draw.random(wide.shape) < 0.5, -np.inf, np.inf))
+        else:
+            nudged[name] = array
+    return nudged
+
+
+def draw_masks(sites: Sequence[Mapping[str, Any]], seed: int, step: int) -> Arrays:
+    """Keep-masks for one step, one per dropout layer, drawn by its path: True keeps."""
+    masks: Arrays = {}
+    for site in sites:
+        draw = np.random.default_rng([seed, step, zlib.crc32(site["path"].encode())])
+        masks[site["path"]] = draw.random(tuple(site["shape"])) >= site["rate"]
+    return masks
+
+
+def _batch(context: Context, index: int) -> Arrays:
+    if "batches" not in context.memory:
+        _, twin = _both(context)
+        count = steps_of(context.options)
+        made = twin.batches(twin.config, context.cell.size, context.options.seed, count)
+        context.memory["batches"] = made
+    return context.memory["batches"][index]  # type: ignore[index]
+
+
+def _start(context: Context) -> Arrays:
+    """The perturbed weights from which everything is proved."""
+    if "start" not in context.memory:
+        context.memory["start"] = perturb(context.weights, context.options.seed)
+    return context.memory["start"]  # type: ignore[return-value]
+
+
+# --- verbs of a side -------------------------------------------------------------------------------
+
+
+def dropouts(context: Context) -> dict[str, Json]:
+    """Where the side's dropout layers are, their rates, and the shapes that they see."""
+    runner, _ = _both(context)
+    return {"sites": [vars(site) for site in runner.dropouts(_batch(context, 0))]}
+
+
+def own_dropout(context: Context, *, sites: list[dict[str, Json]]) -> dict[str, Json]:
+    """Send ones through each dropout layer itself: share dropped, scale of what is kept, eval mode."""
+    runner, _ = _both(context)
+    found = {}
+    for site in (DropoutSite(**s) for s in sites):
+        ones = np.ones((256, 256), np.float32)
+        kept = np.asarray(runner.drop(site.path, ones, train=True))
+        nonzero = kept[kept != 0]
+        found[site.path] = {
+            "dropped": float((kept == 0).mean()),
+            "scale": float(nonzero.mean()) if nonzero.size else None,
+            "identity_in_eval": bool(np.array_equal(runner.drop(site.path, ones, train=False), ones)),
+        }
+    return {"found": found}
+
+
+def evaluate(context: Context, *, train: bool, sites: list[dict[str, Json]], output: str) -> dict[str, Json]:
+    """One pass from the perturbed weights, with every gradient and every activation."""
+    runner, _ = _both(context)
+    runner.load(_start(context))
+    masks = draw_masks(sites, context.options.seed, 0) if train else None
+    result = runner.evaluate(_batch(context, 0), train=train, record=True, masks=masks)
+    write(output, result)
+    return {
+        "gradients": list(result.gradients),
+        "activations": list(result.activations),
+        "parameters": runner.parameters(),
+    }
+
+
+def step(
+    context: Context,
+    *,
+    optimizer: str,
+    index: int,
+    sites: list[dict[str, Json]],
+    output: str,
+    state: str = "",
+    nudged: bool = False,
+) -> dict[str, Json]:
+    """One optimizer step in train mode, from the start (index 0), from a file, or from where it stands."""
+    runner, _ = _both(context)
+    rule = OPTIMIZERS[optimizer]
+    if state:
+        before = read(state)
+        weights, slots = {**before["buffers"], **before["weights"]}, before["optimizer"]
+    else:
+        weights, slots = _start(context), None
+    if state or index == 0:
+        runner.load(nudge(weights, context.options.seed) if nudged else weights, rule, slots)
+    masks = draw_masks(sites, context.options.seed, index)
+    result = runner.evaluate(_batch(context, index), train=True, record=True, masks=masks, step=True)
+    result.activations = {}  # the functions compiled for `evaluate` serve here too; only their rest is kept
+    write(output, result)
+    return {"loss": result.loss}
+
+
+def stand(context: Context, *, optimizer: str, state: str) -> dict[str, Json]:
+    """Go back to where a step ended, after something else was tried."""
+    runner, _ = _both(context)
+    after = read(state)
+    weights = {**after["buffers"], **after["weights"]}
+    runner.load(weights, OPTIMIZERS[optimizer], after["optimizer"])
+    return {}
+
+
+def run_free(
+    context: Context,
+    *,
+    optimizer: str,
+    steps: int,
+    sites: list[dict[str, Json]],
+    output: str,
+    nudge_seed: int | None = None,
+) -> dict[str, Json]:
+    """Train freely for some steps and keep the outputs and the loss of each."""
+    runner, _ = _both(context)
+    weights = _start(context)
+    runner.load(weights if nudge_seed is None else nudge(weights, nudge_seed), OPTIMIZERS[optimizer])
+    kept: Arrays = {}
+    for index in range(steps):
+        masks = draw_masks(sites, context.options.seed, index)
+        result = runner.evaluate(_batch(context, index), train=True, record=True, masks=masks, step=True)
+        kept |= {f"{index}/{name}": np.ascontiguousarray(a) for name, a in result.outputs.items()}
+        kept[f"{index}/loss"] = np.asarray([result.loss])
+    save_file(kept, output)
+    return {}
+
+
+def insensitive(context: Context, *, names: list[str]) -> dict[str, Json]:
+    """Which of these parameters can be changed by half without any output noticing (eval mode)."""
+    runner, _ = _both(context)
+    weights = _start(context)
+    runner.load(weights)
+    batch = _batch(context, 0)
+    before = runner.evaluate(batch, train=False, gradients=False, record=True).outputs
+    unnoticed = []
+    for name in names:
+        draw = np.random.default_rng([context.options.seed, zlib.crc32(name.encode()), 2])
+        array = weights[name].astype(np.float64)
+        size = float(np.sqrt(np.mean(array**2))) or 1.0
+        runner.load({**weights, name: array + 0.5 * size * draw.standard_normal(array.shape)})
+        after = runner.evaluate(batch, train=False, gradients=False, record=True).outputs
+        if together(compare(before, after).values()) < 1e-12:
+            unnoticed.append(name)
+    runner.load(weights)
+    return {"names": unnoticed}
+
+
+def write(path: str, result: Evaluation) -> None:
+    """Write an evaluation: every tensor under ``kind/name``."""
+    groups: dict[str, Arrays] = {kind: getattr(result, kind) for kind in KINDS if kind != "loss"}
+    tensors = {f"{kind}/{name}": array for kind, group in groups.items() for name, array in group.items()}
+    tensors["loss/loss"] = np.asarray([result.loss])
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
+
+
+def read(path: str) -> dict[str, Arrays]:
+    """An evaluation back from its file, by kind."""
+    groups: dict[str, Arrays] = {kind: {} for kind in KINDS}
+    with safe_open(path, framework="np") as file:
+        for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
+            kind, _, name = key.partition("/")
+            groups[kind][name] = file.get_tensor(key)
+    return groups
+
+
+# --- verbs of the worker that compares -------------------------------------------------------------
+
+
+def judge(context: Context, *, torch: str, jax: str) -> dict[str, Json]:
+    """Compare two files tensor by tensor: ``{kind: {name: [error, norm, gap, fault]}}``.
+
+    One tensor of each file is in memory at a time.
+    """
+    found: dict[str, dict[str, Json]] = {kind: {} for kind in KINDS}
+    with safe_open(torch, framework="np") as a, safe_open(jax, framework="np") as b:
+        theirs = set(b.keys())
+        for key in a.keys():  # noqa: SIM118 - safe_open is no mapping
+            kind, _, name = key.partition("/")
+            if key in theirs:
+                found[kind][name] = _plain(difference(a.get_tensor(key), b.get_tensor(key)))
+            elif kind != "activations":  # the two sides may be cut into submodules differently
+                found[kind][name] = [None, 0.0, None, "missing in jax"]
+        for key in theirs - set(a.keys()):
+            kind, _, name = key.partition("/")
+            if kind != "activations":
+                found[kind][name] = [None, 0.0, None, "missing in torch"]
+    return {"found": found}
+
+
+def distances(context: Context, *, reference: str, torch: str, jax: str) -> dict[str, Json]:
+    """How far two float32 evaluations lie from the float64 one, each kind taken as one vector."""
+    wide, narrow = read(reference), {"torch": read(torch), "jax": read(jax)}
+    return {
+        kind: {side: _finite(together(compare(wide[kind], n[kind]).values())) for side, n in narrow.items()}
+        for kind in ("outputs", "loss", "gradients", "buffers")
+        if wide[kind]
+    }
+
+
+def drifts(context: Context, *, steps: int, torch: str, jax: str, nudged: list[str]) -> dict[str, Json]:
+    """Free-running drift per step: of jax from torch, and of torch from itself (the widest nudge)."""
+    runs = {path: _read_flat(path) for path in [torch, jax, *nudged]}
+
+    def drift(path: str, index: int) -> float:
+        mine, base = (_of_step(runs[p], index) for p in (path, torch))
+        return together(compare(base, mine).values())
+
+    return {
+        "twin": [_finite(drift(jax, i)) for i in range(steps)],
+        "envelope": [_finite(max(drift(path, i) for path in nudged)) for i in range(steps)],
+    }
+
+
+def _read_flat(path: str) -> dict[str, Array]:
+    with safe_open(path, framework="np") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def _of_step(tensors: Mapping[str, Array], index: int) -> dict[str, Array]:
+    return {key: array for key, array in tensors.items() if key.startswith(f"{index}/")}
+
+
+def _plain(found: Difference) -> list[Json]:
+    return [_finite(found.error), found.norm, _finite(found.gap), found.fault]
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: None stands for it."""
+    return value if math.isfinite(value) else None
+
+
+def remove(context: Context, *, paths: list[str]) -> dict[str, Json]:
+    """Delete array files that nobody needs any more."""
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
+    return {}
+
+
+VERBS: Mapping[str, Verb] = {
+    verb.__name__: verb
+    for verb in (
+        dropouts,
+        own_dropout,
+        evaluate,
+        step,
+        stand,
+        run_free,
+        insensitive,
+        judge,
+        distances,
+        drifts,
+        remove,
+    )
+}
