@@ -45,7 +45,8 @@ def difference(reference: Array, other: Array) -> Difference:
     for side, x in (("torch", a), ("jax", b)):
         if not np.isfinite(x).all():
             return _incomparable(f"{int((~np.isfinite(x)).sum())} of {x.size} values in {side} are NaN or Inf")
-    norm, gap = float(np.linalg.norm(a)), float(np.linalg.norm(a - b))
+    scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0)) or 1.0  # squares must not underflow
+    norm, gap = (float(scale * np.linalg.norm(x / scale)) for x in (a, a - b))
     error = gap / norm if norm > 0 else (0.0 if gap == 0 else math.inf)
     return Difference(error, norm, gap)
 
