@@ -6,6 +6,8 @@ twinax prints an error.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TwinaxError(Exception):
     """Something twinax can explain.
@@ -56,13 +58,19 @@ class DiskFull(TwinaxError):
 
 
 class CellFailed(TwinaxError):
-    """A cell did not end ``ok``; carries the named outcome for its record."""
+    """A cell did not end ``ok``.
+
+    Attributes:
+        outcome: The named outcome for its record.
+        cell: Which cell, where that is known (a :class:`~twinax.records.Cell`).
+    """
 
     exit_code = 1
 
-    def __init__(self, outcome: str, what: str, hint: str = "") -> None:
+    def __init__(self, outcome: str, what: str, hint: str = "", cell: Any = None) -> None:
         super().__init__(what, hint)
         self.outcome = outcome
+        self.cell = cell
 
 
 def by_name(name: str) -> type[TwinaxError]:

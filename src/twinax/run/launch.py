@@ -81,7 +81,7 @@ class LocalLauncher:
                 yield record
         except CellFailed as error:
             failure = error
-        failed = getattr(failure, "cell", None)
+        failed = failure.cell if failure else None
         if failure and failed and open_cells.pop(failed.id, None):
             yield crew.failed(failed, failure)
         for cell in open_cells.values():
@@ -273,9 +273,7 @@ class LocalWorker:
         return f" It last printed: {lines[-1][:300]}" if lines else ""
 
     def _failure(self, outcome: str, what: str, hint: str) -> CellFailed:
-        failure = CellFailed(outcome, what, hint)
-        failure.cell = self.cell  # whose record this becomes
-        return failure
+        return CellFailed(outcome, what, hint, self.cell)
 
     def kill(self) -> None:
         """End the process and everything it started."""

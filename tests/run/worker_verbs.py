@@ -1,0 +1,84 @@
+"""Verbs that misbehave, for the launcher's tests. Runs inside a worker."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from twinax.errors import WeightsError
+
+
+def echo(context, *, value):
+    return {"value": value}
+
+
+def shout(context):
+    print("to standard output")
+    print("to standard error", file=sys.stderr)
+    os.write(1, b"past Python, straight to the descriptor\n")
+    return {}
+
+
+def sleep(context, *, seconds):
+    time.sleep(seconds)
+    return {}
+
+
+def die(context, *, number):
+    os.kill(os.getpid(), number)
+    return {}
+
+
+def segfault(context):
+    ctypes.string_at(0)
+    return {}
+
+
+def leave(context):
+    os._exit(7)
+
+
+def ask_to_leave(context):
+    sys.exit(3)
+
+
+def fail(context):
+    raise ValueError("three is not four")
+
+
+def refuse(context):
+    raise WeightsError("a key is missing", "add it")
+
+
+def starve(context):
+    raise MemoryError("cannot allocate 1 PiB")
+
+
+def have_child(context):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    return {"pid": child.pid, "signal": int(signal.SIGKILL)}
+
+
+def modules(context):
+    return {"names": [name for name in ("torch", "jax", "flax") if name in sys.modules]}
+
+
+VERBS = {
+    verb.__name__: verb
+    for verb in (
+        echo,
+        shout,
+        sleep,
+        die,
+        segfault,
+        leave,
+        ask_to_leave,
+        fail,
+        refuse,
+        starve,
+        have_child,
+        modules,
+    )
+}
