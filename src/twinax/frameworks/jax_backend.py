@@ -199,7 +199,7 @@ class JaxRunner(Runner):
 
     def _on_device(self, batch: Arrays) -> dict[str, jax.Array]:
         return {
-            name: self._cast(jnp.asarray(np.ascontiguousarray(self._inward(array))))
+            name: self._cast(jnp.asarray(np.asarray(self._inward(array), order="C")))
             for name, array in batch.items()
         }
 

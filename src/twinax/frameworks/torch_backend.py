@@ -169,7 +169,7 @@ class TorchRunner(Runner):
     def _on_device(self, batch: Arrays) -> dict[str, Tensor]:
         moved = {}
         for name, array in batch.items():
-            tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+            tensor = torch.from_numpy(np.asarray(array, order="C")).to(self.device)
             moved[name] = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
         return moved
 

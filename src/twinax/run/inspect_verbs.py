@@ -25,7 +25,7 @@ def inspect(context: Context, *, output: str) -> dict[str, Json]:
         expected = {name: tuple(array.shape) for name, array in initial.items()}
         initial = checkpoint.fit(_read(Path(weights)), expected, optional=twin.optional)
     if weights or is_file(context.cell.twin):
-        checkpoint.write(Path(output), {name: np.ascontiguousarray(a) for name, a in initial.items()})
+        checkpoint.write(Path(output), {name: np.asarray(a, order="C") for name, a in initial.items()})
     return {"info": twin.info.model_dump()}
 
 

@@ -22,8 +22,8 @@ from twinax.studies.parity_verbs import steps_of
 
 BOUND = 1e-9
 NOISE = 100.0  # a tensor within this many times the rounding noise is nothing but rounding
-NARROW = 5.0  # neither side's float32 error may exceed the other's by more than this factor …
-NARROW_FLOOR = 1e-6  # … unless both are this small: eight units in the last place of float32
+NARROW = 5.0  # neither side's float32 error may exceed the other's by more than this factor;
+NARROW_FLOOR = 1e-6  # errors below this, eight units in the last place of float32, count as this
 DRIFT = 100.0  # a port starts with the rounding of every operation, the envelope with that of the weights
 DRIFT_FLOOR = 1e-12
 NUDGES = 2  # how many nudged runs make the envelope
@@ -262,6 +262,7 @@ class Proof:
             "the output notices every parameter",
             "sensitivity",
             dict.fromkeys(gradients, 0.0),
+            passed=len(unproved) < len(gradients),  # nothing at all noticed: the proof would be empty
             detail=f"nothing was proved about {', '.join(unproved)}: no output depends on them"
             if unproved
             else "",
@@ -269,8 +270,8 @@ class Proof:
 
     def _narrow_row(self, mode: str, kind: str, far: Mapping[str, float | None]) -> dict[str, Json]:
         low, high = sorted(_size(d) for d in far.values())
-        ratio = high / max(low, NARROW_FLOOR / NARROW) if math.isfinite(high) else None
-        passed = high <= NARROW_FLOOR or _size(ratio) <= NARROW
+        ratio = max(high, NARROW_FLOOR) / max(low, NARROW_FLOOR) if math.isfinite(high) else None
+        passed = _size(ratio) <= NARROW
         if not passed:
             self.verdict.mismatch(
                 kind, "all", ratio, f"{mode} mode, float32", detail="distance to float64", **far

@@ -189,7 +189,7 @@ def run_free(
     for index in range(steps):
         masks = draw_masks(sites, context.options.seed, index)
         result = runner.evaluate(_batch(context, index), train=True, record=True, masks=masks, step=True)
-        kept |= {f"{index}/{name}": np.ascontiguousarray(a) for name, a in result.outputs.items()}
+        kept |= {f"{index}/{name}": np.asarray(a, order="C") for name, a in result.outputs.items()}
         kept[f"{index}/loss"] = np.asarray([result.loss])
     save_file(kept, output)
     return {}
@@ -220,7 +220,7 @@ def write(path: str, result: Evaluation) -> None:
     groups: dict[str, Arrays] = {kind: getattr(result, kind) for kind in KINDS if kind != "loss"}
     tensors = {f"{kind}/{name}": array for kind, group in groups.items() for name, array in group.items()}
     tensors["loss/loss"] = np.asarray([result.loss])
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
+    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, path)
 
 
 def read(path: str) -> dict[str, Arrays]:
