@@ -1,0 +1,1 @@
+"""BERT, as a classifier of sequences and as an encoder."""

@@ -1,0 +1,1 @@
+"""Exclusive or: a network that learns it, and one that cannot."""
