@@ -5,7 +5,9 @@ rounding has no time to grow, and must agree to ``BOUND``, norm-relative, in eve
 whose true value is zero (the gradient of an attention key's bias, say) holds nothing but rounding; it is
 compared with the rounding noise that torch shows when its own weights move by one unit in the last place.
 
-In float32 no bound is assumed: each side's distance to the float64 result is set against the other's.
+In float32 no bound is assumed: each side's distance to the float64 result is set against the other's,
+and against what moving the weights by a few units in float32's last place does to the float64 result (a
+ReLU that flips is a jump, and which side meets it is chance).
 Free-running training is set against how fast torch drifts from itself.
 """
 
@@ -26,6 +28,7 @@ NARROW = 5.0  # neither side's float32 error may exceed the other's by more than
 NARROW_FLOOR = 1e-6  # errors below this, eight units in the last place of float32, count as this
 DRIFT = 100.0  # a port starts with the rounding of every operation, the envelope with that of the weights
 DRIFT_FLOOR = 1e-12
+NARROW_NUDGES = 4  # how many float64 passes with weights nudged in float32's last places make an envelope
 NUDGES = 2  # how many nudged runs make the envelope
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -216,7 +219,7 @@ class Proof:
             for cell in self.narrow.values():
                 self.crew.worker(cell).receive()
             self._judge_pass(mode, wide, answers["torch"])
-            distances = self.crew.worker(self.compare).call("distances", reference=wide["torch"], **narrow)
+            distances = self._distances(wide["torch"], narrow, given)
             narrow_rows += [self._narrow_row(mode, kind, far) for kind, far in distances.items()]
             self._remove(*wide.values(), *narrow.values())
         self.verdict.measurements["float32"] = narrow_rows
@@ -226,8 +229,22 @@ class Proof:
             {f"{row['group']}, {row['mode']} mode": row["ratio"] for row in narrow_rows},
             passed=all(row["passed"] for row in narrow_rows),
             bound=NARROW,
-            detail="the larger distance to the float64 result over the smaller",
+            detail="the larger distance to float64 over the smaller, or over what a nudge of the weights does",
         )
+
+    def _distances(
+        self, reference: str, narrow: Mapping[str, str], given: Mapping[str, Json]
+    ) -> dict[str, Json]:
+        """How far float32 lies from float64, per kind: on each side, and by the nudged float64 runs."""
+        torch = self.crew.worker(self.wide["torch"])
+        others = dict(narrow)
+        for i in range(NARROW_NUDGES):
+            others[f"nudged{i}"] = self._file(f"nudged32-{i}")
+            torch.call("evaluate", output=others[f"nudged{i}"], narrow_nudge=i, **given)
+        judge = self.crew.worker(self.compare)
+        found = judge.call("distances", reference=reference, others=others)
+        self._remove(*(path for label, path in others.items() if label.startswith("nudged")))
+        return found
 
     def _judge_pass(self, mode: str, files: Mapping[str, str], told: Mapping[str, Json]) -> None:
         found = self._judge(files)
@@ -269,14 +286,16 @@ class Proof:
         )
 
     def _narrow_row(self, mode: str, kind: str, far: Mapping[str, float | None]) -> dict[str, Json]:
-        low, high = sorted(_size(d) for d in far.values())
-        ratio = max(high, NARROW_FLOOR) / max(low, NARROW_FLOOR) if math.isfinite(high) else None
+        sides = {side: far[side] for side in ("torch", "jax")}
+        envelope = max(_size(d) for label, d in far.items() if label not in sides)
+        low, high = sorted(_size(d) for d in sides.values())
+        # a ReLU that flips costs a side a jump; the envelope knows whether this model has such jumps
+        ratio = max(high, NARROW_FLOOR) / max(low, envelope, NARROW_FLOOR) if math.isfinite(high) else None
         passed = _size(ratio) <= NARROW
         if not passed:
-            self.verdict.mismatch(
-                kind, "all", ratio, f"{mode} mode, float32", detail="distance to float64", **far
-            )
-        return {"group": kind, "mode": mode, **far, "ratio": ratio, "passed": passed}
+            setting = f"{mode} mode, float32"
+            self.verdict.mismatch(kind, "all", ratio, setting, detail="distance to float64", **sides)
+        return {"group": kind, "mode": mode, **sides, "envelope": envelope, "ratio": ratio, "passed": passed}
 
     # --- steps ---------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from twinax.records import Json, Options
 from twinax.studies.base import Context, Verb
 from twinax.twin import Array, Arrays, Twin
 
+NARROW_ULPS = 4
 KINDS = ("outputs", "loss", "gradients", "buffers", "weights", "optimizer", "activations")
 
 
@@ -70,6 +71,21 @@ def nudge(weights: Arrays, seed: int) -> Arrays:
         else:
             nudged[name] = array
     return nudged
+
+
+def nudge_narrow(weights: Arrays, seed: int) -> Arrays:
+    """The weights in float64, each moved by ``NARROW_ULPS`` units in the last place of float32.
+
+    A few, not one: in a sum of thousands of terms float32 rounds thousands of times.
+    """
+    draw = np.random.default_rng([seed, 3])
+    size = NARROW_ULPS * float(np.finfo(np.float32).eps)
+    return {
+        name: array.astype(np.float64) * (1 + size * draw.choice([-1.0, 1.0], array.shape))
+        if np.issubdtype(array.dtype, np.floating)
+        else array
+        for name, array in weights.items()
+    }
 
 
 def draw_masks(sites: Sequence[Mapping[str, Any]], seed: int, step: int) -> Arrays:
@@ -122,10 +138,18 @@ def own_dropout(context: Context, *, sites: list[dict[str, Json]]) -> dict[str, 
     return {"found": found}
 
 
-def evaluate(context: Context, *, train: bool, sites: list[dict[str, Json]], output: str) -> dict[str, Json]:
+def evaluate(
+    context: Context,
+    *,
+    train: bool,
+    sites: list[dict[str, Json]],
+    output: str,
+    narrow_nudge: int | None = None,
+) -> dict[str, Json]:
     """One pass from the perturbed weights, with every gradient and every activation."""
     runner, _ = _both(context)
-    runner.load(_start(context))
+    weights = _start(context)
+    runner.load(weights if narrow_nudge is None else nudge_narrow(weights, narrow_nudge))
     masks = draw_masks(sites, context.options.seed, 0) if train else None
     result = runner.evaluate(_batch(context, 0), train=train, record=True, masks=masks)
     write(output, result)
@@ -257,14 +281,21 @@ def judge(context: Context, *, torch: str, jax: str) -> dict[str, Json]:
     return {"found": found}
 
 
-def distances(context: Context, *, reference: str, torch: str, jax: str) -> dict[str, Json]:
-    """How far two float32 evaluations lie from the float64 one, each kind taken as one vector."""
-    wide, narrow = read(reference), {"torch": read(torch), "jax": read(jax)}
-    return {
-        kind: {side: _finite(together(compare(wide[kind], n[kind]).values())) for side, n in narrow.items()}
-        for kind in ("outputs", "loss", "gradients", "buffers")
-        if wide[kind]
-    }
+def distances(context: Context, *, reference: str, others: dict[str, str]) -> dict[str, Json]:
+    """How far other evaluations lie from the float64 one: ``{kind: {other: distance}}``.
+
+    Each kind is taken as one vector; one tensor of each file is in memory at a time.
+    """
+    found: dict[str, dict[str, Json]] = {}
+    with safe_open(reference, framework="np") as wide:
+        for label, path in others.items():
+            with safe_open(path, framework="np") as narrow:
+                for kind in ("outputs", "loss", "gradients", "buffers"):
+                    keys = [key for key in wide.keys() if key.startswith(f"{kind}/")]  # noqa: SIM118
+                    if keys:
+                        each = (difference(wide.get_tensor(k), narrow.get_tensor(k)) for k in keys)
+                        found.setdefault(kind, {})[label] = _finite(together(each))
+    return found
 
 
 def drifts(context: Context, *, steps: int, torch: str, jax: str, nudged: list[str]) -> dict[str, Json]:
