@@ -121,7 +121,8 @@ class ResNet(nnx.Module):
     def __call__(self, images: Array) -> Array:
         # images: (batch, h, w, 3)
         x = jax.nn.relu(self.bn1(self.conv1(images)))  # (batch, h/2, w/2, 64)
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # (batch, h/4, w/4, 64)
+        pad = ((1, 1), (1, 1))
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=pad)  # type: ignore[arg-type]  # (batch, h/4, w/4, 64)
         for blocks in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in blocks:
                 x = block(x)  # (batch, h/4, w/4, 256) … (batch, h/32, w/32, 2048)
