@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import jax
@@ -87,9 +87,17 @@ class JaxRunner(Runner):
 
     def _place(self, tree: Tree, weights: Arrays) -> Tree:
         """The tree with its leaves taken from arrays under torch names; others of them are left aside."""
-        leaves = self.model.arrays(tree)
-        mine = {n: jnp.asarray(a) for n, a in self.map.to_jax(weights).items() if n in leaves}
-        return self._cast(self.model.with_arrays(tree, mine))
+        mine = set(self.map.to_torch(self.model.arrays(tree)))
+        return self._import(tree, {name: jnp.asarray(weights[name]) for name in weights if name in mine})
+
+    @cached_property
+    def _import(self) -> Callable[[Tree, Any], Tree]:
+        # under jit all transposes run as one program, on every core; NumPy's take seconds for a large model
+        return jax.jit(lambda tree, named: self._cast(self.model.with_arrays(tree, self.map.to_jax(named))))
+
+    @cached_property
+    def _export(self) -> Callable[[Tree], Any]:
+        return jax.jit(lambda tree: self.map.to_torch(self.model.arrays(tree)))
 
     def load(self, weights: Arrays, optimizer: Optimizer | None = None, state: Arrays | None = None) -> None:
         weights = fit(weights, self.shapes, prefixes=())
@@ -112,7 +120,7 @@ class JaxRunner(Runner):
         self.opt_state = optax.tree_utils.tree_set(self.opt_state, **slots)
 
     def _torch_named(self, tree: Tree) -> Arrays:
-        return self.map.to_torch({n: _numpy(a) for n, a in self.model.arrays(tree).items()})
+        return {name: _numpy(array) for name, array in self._export(tree).items()}
 
     def weights(self) -> Arrays:
         return {**self._torch_named(self.params), **self._torch_named(self.state)}
@@ -195,7 +203,7 @@ class JaxRunner(Runner):
 
     def _outward(self, array: Any) -> Any:
         array = _numpy(array)
-        return np.moveaxis(array, -1, 1).copy() if self.channels_last and array.ndim == 4 else array
+        return np.moveaxis(array, -1, 1) if self.channels_last and array.ndim == 4 else array
 
     def _on_device(self, batch: Arrays) -> dict[str, jax.Array]:
         return {
@@ -401,6 +409,6 @@ def usable_cores() -> int:
 
 
 def _numpy(array: Any) -> Any:
-    """A copy on the host; bfloat16, which NumPy lacks, becomes float32."""
+    """The array on the host; bfloat16, which NumPy lacks, becomes float32."""
     host = np.asarray(array)
-    return host.astype(np.float32) if host.dtype == jnp.bfloat16 else host.copy()
+    return host.astype(np.float32) if host.dtype == jnp.bfloat16 else host

@@ -72,14 +72,14 @@ class Rule:
     ones: int = 0
 
     def forward(self, array: Array) -> Array:
-        """torch layout → JAX layout."""
-        moved = array if self.axes is None else np.ascontiguousarray(array.transpose(self.axes))
+        """torch layout → JAX layout (a view, where the array is NumPy's; JAX arrays may be traced)."""
+        moved = array if self.axes is None else array.transpose(self.axes)
         return moved.reshape(moved.shape + (1,) * self.ones) if self.ones else moved
 
     def backward(self, array: Array) -> Array:
         """JAX layout → torch layout; returns the bits that :meth:`forward` was given."""
         moved = array.reshape(array.shape[: array.ndim - self.ones]) if self.ones else array
-        return moved if self.axes is None else np.ascontiguousarray(moved.transpose(np.argsort(self.axes)))
+        return moved if self.axes is None else moved.transpose(tuple(np.argsort(self.axes).tolist()))
 
 
 @dataclass(frozen=True)
