@@ -1,0 +1,74 @@
+"""The clock: samples with the share of the CPU that others used meanwhile, and waiting for silence."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+DISTURBED = 0.05  # share of all cores that others may use before a sample counts as disturbed
+POLL = 0.003  # seconds; OpenMP threads spin for about 5 ms after their last operation
+PATIENCE = 0.25  # seconds to wait for silence at most
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive samples, in seconds, and the share of all cores that others used during them."""
+
+    samples: list[float]
+    foreign_cpu: float
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the samples are worth little."""
+        return self.foreign_cpu > DISTURBED
+
+
+def measure(call: Callable[[int], None], iterations: int, start: int) -> Block:
+    """Time ``call(start)``, ``call(start + 1)``, …; each returns when all of its work is finished.
+
+    The kernel accounts CPU time in ticks of 10 ms, so the share is of the whole block: a block should
+    last a tenth of a second or more.
+    """
+    samples = []
+    busy, own, begin = _busy_seconds(), time.process_time(), time.perf_counter()
+    for i in range(start, start + iterations):
+        before = time.perf_counter()
+        call(i)
+        samples.append(time.perf_counter() - before)
+    wall = time.perf_counter() - begin
+    foreign = (_busy_seconds() - busy) - (time.process_time() - own)
+    tick = 0.02  # two counters, each rounded to a tick
+    return Block(samples, max(foreign - tick, 0.0) / (wall * (psutil.cpu_count() or 1)))
+
+
+def _busy_seconds() -> float:
+    """CPU seconds that this machine spent on anything, time stolen by its host included."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+
+
+def settle(pids: Iterable[int]) -> None:
+    """Wait until these processes use no CPU any more, or patience runs out."""
+    watched = list(pids)
+    deadline = time.monotonic() + PATIENCE
+    before = [_thread_nanoseconds(pid) for pid in watched]
+    while time.monotonic() < deadline:
+        time.sleep(POLL)
+        now = [_thread_nanoseconds(pid) for pid in watched]
+        if now == before:
+            return
+        before = now
+
+
+def _thread_nanoseconds(pid: int) -> int:
+    """CPU time of all threads of a process, where the kernel tells it (Linux); else 0."""
+    total = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total
