@@ -50,7 +50,7 @@ class Twin:
             clock starts, and activations are moved back before they are compared).
         configure: ``(checkpoint path, config) -> config``: sizes that a checkpoint's own
             ``config.json`` states; None when the architecture is fixed.
-        optional: Names in published checkpoints that the model does not have and may be left aside.
+        optional: Patterns of names that a checkpoint may lack, or hold besides the model's own.
         target: What training must reach; the *training* study reads it. Keys: ``optimizer``,
             ``learning_rate``, ``steps``, ``loss_at_most`` / ``loss_near`` / ``accuracy``, ``claim``.
         notes: Known differences, shown in every report.

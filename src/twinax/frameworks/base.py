@@ -190,6 +190,16 @@ class Runner(ABC):
         """
 
     @abstractmethod
+    def kernel(self, kind: str, shape: Sequence[int]) -> Callable[[], None]:
+        """A single operation on random data, to be timed: it returns when the result is finished.
+
+        Args:
+            kind: ``matmul``, ``convolution`` or ``bandwidth``.
+            shape: ``[m, k, n]`` for (m, k) @ (k, n); ``[batch, in, height, width, out, kernel]`` for a
+                convolution with stride 1 that keeps the image's size; ``[elements]`` for the triad a + s·b.
+        """
+
+    @abstractmethod
     def peak_device_bytes(self) -> int | None:
         """Most memory that the framework's own allocator held on the accelerator; None on a CPU."""
 

@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
@@ -282,6 +282,28 @@ class JaxRunner(Runner):
             carry = jax.tree.map(jnp.copy, (self.params, self.state, transform.init(self.params)))
             return step, carry, (0, 1, 2)
         return {"forward": forward, "grad": grad}[program], (self.params, self.state), ()
+
+    def kernel(self, kind: str, shape: Sequence[int]) -> Callable[[], None]:
+        def draw(seed: int, *sizes: int) -> jax.Array:
+            return jax.random.normal(jax.random.key(seed), sizes, self.dtype)
+
+        if kind == "matmul":
+            m, k, n = shape
+            operands = draw(0, m, k), draw(1, k, n)
+            operation = jax.jit(jnp.matmul)
+        elif kind == "convolution":
+            batch, channels, height, width, out, size = shape
+            operands = draw(0, batch, height, width, channels), draw(1, size, size, channels, out)
+            convolve = partial(jax.lax.conv_general_dilated, window_strides=(1, 1), padding="SAME")
+            operation = jax.jit(partial(convolve, dimension_numbers=("NHWC", "HWIO", "NHWC")))
+        else:
+            operands = draw(0, *shape), draw(1, *shape)
+            operation = jax.jit(lambda a, b: a + 3.0 * b)
+
+        def call() -> None:
+            jax.block_until_ready(operation(*operands))
+
+        return call
 
     # --- graph ---------------------------------------------------------------------------------
 

@@ -228,7 +228,9 @@ class TorchRunner(Runner):
         if self.mode == "compile" and compiled == 0.0 and self._compiled is not None:
             # dynamo knows the code already: grad and step compile the same function, so each is charged
             phases = Phases(
-                self._compiled.trace, self._compiled.compile, first + self._compiled.trace + self._compiled.compile
+                self._compiled.trace,
+                self._compiled.compile,
+                first + self._compiled.trace + self._compiled.compile,
             )
         self._compiled = phases
 
@@ -277,6 +279,29 @@ class TorchRunner(Runner):
     def _finish(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+    def kernel(self, kind: str, shape: Sequence[int]) -> Callable[[], None]:
+        def draw(*sizes: int) -> Tensor:
+            return torch.randn(*sizes, dtype=self.dtype, device=self.device)
+
+        if kind == "matmul":
+            m, k, n = shape
+            a, b = draw(m, k), draw(k, n)
+            operation = lambda: a @ b  # noqa: E731 - three operations of one form, side by side
+        elif kind == "convolution":
+            batch, channels, height, width, out, size = shape
+            x, w = draw(batch, channels, height, width), draw(out, channels, size, size)
+            operation = lambda: nn.functional.conv2d(x, w, padding=size // 2)  # noqa: E731
+        else:
+            a, b = draw(*shape), draw(*shape)
+            operation = lambda: torch.add(a, b, alpha=3.0)  # noqa: E731
+
+        def call() -> None:
+            with torch.no_grad():
+                operation()
+            self._finish()
+
+        return call
 
     # --- graph ---------------------------------------------------------------------------------
 

@@ -23,7 +23,8 @@ def inspect(context: Context, *, output: str) -> dict[str, Json]:
     initial = twin.init(twin.config, context.options.seed)
     if weights:
         expected = {name: tuple(array.shape) for name, array in initial.items()}
-        initial = checkpoint.fit(_read(Path(weights)), expected, optional=twin.optional)
+        # what a checkpoint may lack (a new head, say) keeps its initial values
+        initial = {**initial, **checkpoint.fit(_read(Path(weights)), expected, optional=twin.optional)}
     if weights or is_file(context.cell.twin):
         checkpoint.write(Path(output), {name: np.asarray(a, order="C") for name, a in initial.items()})
     return {"info": twin.info.model_dump()}

@@ -181,7 +181,7 @@ class LocalCrew(Crew):
             files={**(files or {}), **kept},
             environment=facts.get("environment", {}),
             fairness=facts.get("fairness", {}),
-            seconds=time.perf_counter() - self._begun.get(cell.id, time.perf_counter()),
+            seconds=time.perf_counter() - self._begun[cell.id] if cell.id in self._begun else 0.0,
         )
 
     def failed(self, cell: Cell, error: CellFailed) -> Record:

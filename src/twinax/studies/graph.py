@@ -1,0 +1,48 @@
+"""Graph: what each framework captures of the model, kept as files, with operation counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from twinax.errors import CellFailed
+from twinax.records import Cell, Json, Options, Outcome, Record, Size, TwinInfo
+from twinax.studies.base import Crew, Group, Study
+
+PROGRAMS = ("forward", "grad")
+MODE = {"torch": "eager", "jax": "jit"}
+
+
+class GraphStudy(Study):
+    """torch.export and the joint ATen graph; jaxpr and XLA's optimised HLO."""
+
+    name: ClassVar[str] = "graph"
+    needs: ClassVar[frozenset[str]] = frozenset(PROGRAMS)
+    verbs_module: ClassVar[str] = "twinax.studies.graph_verbs"
+
+    def plan(self, info: TwinInfo, options: Options) -> list[Group]:
+        preset = info.presets.get("parity_quick", Size(batch=2))
+        size = preset.model_copy(update={"batch": options.batch or preset.batch})
+        cells = [
+            Cell(twin=info.name, study=self.name, side=s, mode=MODE[s], size=size, device=options.device)
+            for s in info.sides
+        ]
+        return [Group(self.name, tuple(cells))]
+
+    def conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
+        crew.say("capturing graphs")
+        for cell in group.cells:
+            programs: dict[str, Json] = {}
+            files: dict[str, str] = {}
+            try:
+                for program in PROGRAMS:
+                    answer = crew.worker(cell).call("capture", program=program)
+                    programs[program] = answer["operations"]
+                    files |= answer["files"]
+            except CellFailed as error:
+                outcome = Outcome(error.outcome)
+                known = {"message": error.what, "hint": error.hint, "files": files}
+                yield crew.record(cell, {"programs": programs}, outcome=outcome, **known)
+            else:
+                yield crew.record(cell, {"programs": programs}, files=files)
+            crew.stop(cell)

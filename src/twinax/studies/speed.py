@@ -1,0 +1,166 @@
+"""Speed: how long each program takes in each mode, what it costs to get there, and why.
+
+Several processes per side and mode, interleaved: of all workers alive only one works at a time, in an
+order drawn anew for each round, after the others' CPU clocks have come to rest. The first process of
+each mode finds empty compile caches, the later ones find what it left (a warm start).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from twinax.errors import CellFailed
+from twinax.records import MODES, Cell, Json, Options, Outcome, Record, Size, TwinInfo
+from twinax.studies.base import Crew, Group, Study, Worker
+from twinax.studies.speed_verbs import BLOCK_S
+
+PROGRAMS = ("forward", "grad", "step")
+QUICK_MODES = ("eager", "jit")
+PEAK = ("matmul", [1024, 768, 3072])
+TRIAD = ("bandwidth", [1 << 24])
+
+
+class SpeedStudy(Study):
+    """Seconds per iteration of ``forward``, ``grad`` and ``step``; compile phases; memory; calibration."""
+
+    name: ClassVar[str] = "speed"
+    needs: ClassVar[frozenset[str]] = frozenset(PROGRAMS)
+    verbs_module: ClassVar[str] = "twinax.studies.speed_verbs"
+
+    def plan(self, info: TwinInfo, options: Options) -> list[Group]:
+        preset = info.presets.get("speed_quick" if options.quick else "speed", Size(batch=8))
+        size = preset.model_copy(update={"batch": options.batch or preset.batch})
+
+        def cell(side: str, mode: str, repeat: int) -> Cell:
+            return Cell(
+                twin=info.name,
+                study=self.name,
+                side=side,
+                mode=mode,
+                size=size,
+                dtype=options.dtype,
+                device=options.device,
+                repeat=repeat,
+            )
+
+        modes = [(side, mode) for side in info.sides for mode in MODES[side]]
+        cells = [cell(side, mode, i) for i in range(processes(options)) for side, mode in modes]
+        calibration = [cell(side, "calibrate", 0) for side in info.sides]
+        return [Group(self.name, tuple(cells)), Group(self.name, tuple(calibration))]
+
+    def conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
+        if group.cells[0].mode == "calibrate":
+            yield from calibrate(group.cells, crew)
+            return
+        chosen = crew.options.modes or (QUICK_MODES if crew.options.quick else ())
+        wanted = [cell for cell in group.cells if not chosen or cell.mode in chosen]
+        for cell in group.cells:
+            if cell not in wanted:
+                hint = f"Measure it with --modes {cell.mode}, or without --quick."
+                yield crew.record(
+                    cell, outcome=Outcome.SKIPPED, message=f"Mode {cell.mode} was not asked for.", hint=hint
+                )
+        for repeat in range(processes(crew.options)):
+            cells = [cell for cell in wanted if cell.repeat == repeat]
+            yield from Contest(cells, crew, repeat).run()
+
+
+class Contest:
+    """One process of every mode, taking turns. A cell that fails leaves; the others go on."""
+
+    def __init__(self, cells: Sequence[Cell], crew: Crew, repeat: int) -> None:
+        self.crew, self.repeat, self.cells = crew, repeat, list(cells)
+        self.order = random.Random(f"{crew.options.seed}-{repeat}")
+        self.workers: dict[str, Worker] = {}
+        self.found: dict[str, dict[str, Json]] = {}
+        self.seconds: dict[tuple[str, str], float] = {}
+        self.failed: list[Record] = []
+
+    def run(self) -> Iterator[Record]:
+        where = f"process {self.repeat + 1} of {processes(self.crew.options)}"
+        self.order.shuffle(self.cells)
+        for cell in list(self.cells):
+            self.crew.say(f"{cell.side} {cell.mode}, {where}: import, build, compile")
+            self._attempt(cell, self._prepare)
+        for program in PROGRAMS:
+            self.crew.say(f"timing {program}, {where}")
+            self._rounds(program)
+        for cell in list(self.cells):
+            self._attempt(cell, self._finish)
+        yield from self.failed
+        for cell in self.cells:
+            yield self.crew.record(cell, self.found[cell.id])
+            self.crew.stop(cell)
+
+    def _attempt(self, cell: Cell, action: object, *arguments: Json) -> None:
+        """Do something with a cell's worker; on failure the cell has its record and is out."""
+        try:
+            action(cell, *arguments)  # type: ignore[operator]
+        except CellFailed as error:
+            outcome = Outcome(error.outcome)
+            self.failed.append(self.crew.record(cell, outcome=outcome, message=error.what, hint=error.hint))
+            self.cells.remove(cell)
+            self.crew.stop(cell)
+
+    def _prepare(self, cell: Cell) -> None:
+        self.crew.settle()
+        worker = self.workers[cell.id] = self.crew.worker(cell)
+        found: dict[str, Json] = {}
+        for program in PROGRAMS:
+            self.crew.settle()
+            answer = worker.call("prepare", program=program)
+            self.seconds[cell.id, program] = answer.pop("iteration_s")
+            empty = {"samples_s": [], "disturbed": [], "foreign_cpu": [], "rounds": []}
+            found[program] = {**answer, **empty}
+        times = {name: worker.ready[name] for name in ("import_s", "build_s")}
+        self.found[cell.id] = {"process": self.repeat, "warm": self.repeat > 0, **times, "programs": found}
+
+    def _rounds(self, program: str) -> None:
+        """Rounds in which every worker has one turn; as many as the slowest one's budget allows."""
+        slowest = max((self.seconds[cell.id, program] for cell in self.cells), default=1.0)
+        least, most, budget = (3, 8, 1.5) if self.crew.options.quick else (5, 15, 6.0)
+        rounds = max(least, min(most, int(budget / max(slowest, BLOCK_S))))
+        for index in range(rounds):
+            turn = list(self.cells)
+            self.order.shuffle(turn)
+            for cell in turn:
+                self._attempt(cell, self._turn, program, index)
+
+    def _turn(self, cell: Cell, program: str, index: int) -> None:
+        iterations = max(1, min(200, math.ceil(BLOCK_S / self.seconds[cell.id, program])))
+        self.crew.settle()
+        start = index * iterations
+        answer = self.workers[cell.id].call("time_block", program=program, iterations=iterations, start=start)
+        found = self.found[cell.id]["programs"][program]
+        found["samples_s"] += answer["samples_s"]
+        found["disturbed"] += [answer["disturbed"]] * iterations
+        found["foreign_cpu"] += [answer["foreign_cpu"]] * iterations
+        found["rounds"] += [index] * iterations
+
+    def _finish(self, cell: Cell) -> None:
+        self.found[cell.id]["memory"] = self.workers[cell.id].call("peak")
+
+
+def calibrate(cells: Sequence[Cell], crew: Crew) -> Iterator[Record]:
+    """Both libraries on the model's own largest matrix products and convolutions, and on memory."""
+    crew.say("calibrating both libraries at the model's own sizes")
+    found: dict[str, list[Json]] = {cell.id: [] for cell in cells}
+    most = 1 if crew.options.quick else 3
+    own = crew.worker(cells[0]).call("shapes", most=most)
+    kernels = [(kind, shape) for kind in ("matmul", "convolution") for shape in own[kind]]
+    for kind, shape in [*kernels, PEAK, TRIAD]:
+        for cell in cells:
+            worker = crew.worker(cell)
+            crew.settle()
+            found[cell.id].append(worker.call("time_kernel", kind=kind, shape=shape))
+    for cell in cells:
+        rates = [row["rate"] for row in found[cell.id] if row["unit"] == "FLOP/s"]
+        yield crew.record(cell, {"calibration": found[cell.id], "peak_flops": max(rates)})
+
+
+def processes(options: Options) -> int:
+    """Processes per side and mode."""
+    return 2 if options.quick else 4
