@@ -76,7 +76,9 @@ class Options(Frozen):
 class Size(Frozen):
     """How large the example data is: examples per batch, and the twin's own dimensions.
 
-    ``dims`` are named by the twin: ``{"image": 224}`` in pixels, ``{"sequence": 128}`` in tokens.
+    Attributes:
+        batch: Examples per batch.
+        dims: Named by the twin: ``{"image": 224}`` in pixels, ``{"sequence": 128}`` in tokens.
     """
 
     batch: int
@@ -113,6 +115,16 @@ class Cell(Frozen):
     """The smallest thing that runs: one twin, one side, one mode, one size, one study.
 
     A cell of side ``both`` belongs to no framework: it compares what the two sides wrote.
+
+    Attributes:
+        twin: The twin's name.
+        study: The study that planned it.
+        side: ``torch``, ``jax``, or ``both``.
+        mode: How the side executes; for side ``both``, what is done.
+        size: Size of the example data.
+        dtype: Element type in which it computes.
+        device: ``cpu`` or ``cuda``.
+        repeat: Which process of several that measure the same thing.
     """
 
     twin: str
@@ -123,7 +135,6 @@ class Cell(Frozen):
     dtype: str = "float32"
     device: str = "cpu"
     repeat: int = 0
-    """Which process of several that measure the same thing."""
 
     @property
     def id(self) -> str:
@@ -135,6 +146,8 @@ class Record(Frozen):
     """What a cell measured.
 
     Attributes:
+        cell: The cell.
+        outcome: How it ended.
         message: What happened, where the outcome is not ``ok``.
         hint: What to do next.
         measurements: The study's own figures; each study documents its keys.
@@ -156,7 +169,20 @@ class Record(Frozen):
 
 
 class Run(Frozen):
-    """A folder of records: what was asked, on what machine, what was planned, what came out."""
+    """A folder of records: what was asked, on what machine, what was planned, what came out.
+
+    Attributes:
+        schema_version: Version of this format.
+        twinax_version: The twinax that made the run.
+        created: When, ISO 8601 with its time zone.
+        command: The command line; empty for a run made from Python.
+        twin: The twin that was compared.
+        studies: Names of the studies, in order.
+        options: What the user chose.
+        host: The machine: processor, cores, memory, load, governor.
+        planned: Every cell, in the order in which it is reported.
+        records: What came out so far; a planned cell without one was not run.
+    """
 
     schema_version: int = SCHEMA_VERSION
     twinax_version: str

@@ -1,0 +1,27 @@
+"""What follows from the records of a run.
+
+``analyse`` is pure: the same run gives the same findings, in the same order (the bootstrap is
+seeded from the run's options).
+"""
+
+from __future__ import annotations
+
+from twinax.analyse import calibration, conditions, cost, parity, speed
+from twinax.analyse.base import Findings
+from twinax.records import Run
+
+
+def analyse(run: Run) -> Findings:
+    """Everything that follows from a run, complete or not."""
+    verdict = parity.judge(run)
+    timings = speed.collect(run)
+    ratios = speed.ratios(run, timings, verdict)
+    items = [
+        verdict,
+        *ratios,
+        *speed.times(timings),
+        *cost.findings(run, timings),
+        *calibration.findings(run, timings, ratios),
+        *conditions.findings(run, timings),
+    ]
+    return Findings(twin=run.twin.name, seed=run.options.seed, items=tuple(items))

@@ -1,0 +1,169 @@
+"""What a report says, in which order; HTML and Markdown only lay it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from twinax.analyse import Finding, Findings, words
+from twinax.analyse.conditions import DISTURBED
+from twinax.records import Run
+from twinax.report import tables
+from twinax.report.tables import Mark, Table, marked
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section: what follows first, then charts (by group name) and tables.
+
+    ``folded`` tables lie behind a fold; ``charts`` names the group that HTML draws.
+    """
+
+    name: str
+    title: str
+    says: tuple[tuple[Mark, str], ...] = ()
+    charts: str = ""
+    tables: tuple[Table, ...] = ()
+    folded: tuple[Table, ...] = field(default=())
+
+
+def sections(run: Run, findings: Findings) -> list[Section]:
+    """Everything below the answer, the proof first; a section with nothing in it is left out."""
+    made = [
+        _parity(run, findings),
+        _speed(findings),
+        _cost(findings),
+        _calibration(findings),
+        _training(findings),
+        _fairness(findings),
+        _graph(findings),
+        Section("environment", "Environment", folded=tuple(tables.environment(run))),
+        _cells(run, findings),
+        Section("options", "Options", folded=(tables.options(run),)),
+    ]
+    return [s for s in made if s.says or s.tables or s.folded]
+
+
+def _said(found: Iterable[Finding]) -> tuple[tuple[Mark, str], ...]:
+    return tuple((marked(finding), finding.title) for finding in found)
+
+
+def _some(*found: Table | None) -> tuple[Table, ...]:
+    return tuple(table for table in found if table is not None)
+
+
+def _parity(run: Run, findings: Findings) -> Section:
+    parity = findings.one("parity")
+    wrong = parity is not None and parity.verdict == "mismatch"
+    return Section(
+        "parity",
+        "Where they differ" if wrong else "Are they the same model?",
+        _said(findings.of("parity")),
+        "parity",
+        _some(tables.mismatches(run), tables.unproved(run)),
+        _some(tables.checks(run), tables.float32(run), tables.dropout(run)),
+    )
+
+
+def _speed(findings: Findings) -> Section:
+    shown = [f for f in findings.of("speed") if f.verdict == "withheld" or f.figures["best"]]
+    says = _said((*shown, *findings.of("busy_host")))
+    return Section(
+        "speed",
+        "Which is faster?",
+        says,
+        "speed",
+        _some(tables.ratios(findings)),
+        _some(tables.times(findings)),
+    )
+
+
+def _cost(findings: Findings) -> Section:
+    return Section(
+        "cost",
+        "What does it cost to get there?",
+        _said((*findings.of("break_even"), *findings.of("memory"))),
+        "cost",
+        _some(tables.break_even(findings)),
+        _some(tables.phases(findings)),
+    )
+
+
+def _calibration(findings: Findings) -> Section:
+    return Section(
+        "calibration",
+        "Why? The libraries underneath",
+        _said(findings.of("calibration")),
+        "calibration",
+        _some(tables.shares(findings)),
+    )
+
+
+def _training(findings: Findings) -> Section:
+    return Section("training", "Does it learn what it must?", _said(findings.of("training")), "training")
+
+
+def _fairness(findings: Findings) -> Section:
+    uneven = [f.figures["fact"] for f in findings.of("fairness") if f.verdict == "asymmetric"]
+    says: list[tuple[Mark, str]] = []
+    if uneven:
+        says.append(("warning", f"The sides differ in {words.listing(uneven, len(uneven))}."))
+    return Section("fairness", "What could tilt it", tuple(says), "", _some(tables.fairness(findings)))
+
+
+def _graph(findings: Findings) -> Section:
+    return Section(
+        "graph", "The captured graphs", _said(findings.of("graph")), folded=tuple(tables.graphs(findings))
+    )
+
+
+def _cells(run: Run, findings: Findings) -> Section:
+    return Section(
+        "cells", "Every cell and how it ended", _said(findings.of("cells")), folded=(tables.cells(run),)
+    )
+
+
+def tiles(findings: Findings) -> list[tuple[str, str, str, str]]:
+    """The key figures under the answer: name, figure, remark, and the side (or mark) that colours it."""
+    found = [_parity_tile(findings)]
+    for program, name in (("step", "Training step"), ("forward", "Inference")):
+        if finding := findings.best(program):
+            found.append(_speed_tile(name, finding))
+    if memory := findings.one("memory"):
+        colour = {"torch less": "torch", "jax less": "jax"}.get(memory.verdict, "")
+        rows = memory.figures["rows"]
+        lowest = {
+            s: min((r["peak_bytes"] for r in rows if r["side"] == s), default=None) for s in ("torch", "jax")
+        }
+        told = " / ".join(words.memory(value) for value in lowest.values() if value is not None)
+        remark = "PyTorch / JAX, leanest mode" if None not in lowest.values() else "leanest mode"
+        found.append(("Peak memory", told, remark, colour))
+    return found
+
+
+def _parity_tile(findings: Findings) -> tuple[str, str, str, str]:
+    parity = findings.of("parity")[0]  # there always is one
+    match parity.verdict:
+        case "holds":
+            worst = words.error(parity.figures["worst"])
+            return ("Parity", "holds", f"{parity.figures['checks']} checks, worst {worst}", "good")
+        case "mismatch":
+            return (
+                "Parity",
+                "fails",
+                f"in {len(parity.figures['failed'])} of {parity.figures['checks']} checks",
+                "problem",
+            )
+        case _:
+            return ("Parity", "not shown", "no speed ratio without it", "warning")
+
+
+def _speed_tile(name: str, finding: Finding) -> tuple[str, str, str, str]:
+    known = finding.figures
+    modes = f"{known['torch_mode']} / {known['jax_mode']}"
+    interval = f"ratio {known['low']:.2f} to {known['high']:.2f}, {modes}"
+    winner = known["faster"]
+    if winner:
+        return (name, f"{words.SIDES[winner]} {words.times(known['times'])}", interval, winner)
+    busy = known["disturbed"] > DISTURBED
+    return (name, finding.verdict, f"{interval}{', busy host' if busy else ''}", "warning" if busy else "")
