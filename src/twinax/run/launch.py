@@ -65,12 +65,17 @@ class LocalLauncher:
     ) -> None:
         self.info, self.options, self.folder = info, options, folder
         self.weights, self.listener = weights, listener
+        self.caches = make_scratch(folder)
 
     def launch(self, groups: Iterable[Group]) -> Iterator[Record]:
         for group in groups:
             study = load_study(group.study)
             with LocalCrew(study.verbs_module, self) as crew:
                 yield from self._conduct(study, group, crew)
+
+    def close(self) -> None:
+        """Remove the compile caches; a launcher starts with none, and its groups share them."""
+        shutil.rmtree(self.caches, ignore_errors=True)
 
     def _conduct(self, study: Study, group: Group, crew: LocalCrew) -> Iterator[Record]:
         open_cells = {cell.id: cell for cell in group.cells}
@@ -101,6 +106,7 @@ class LocalCrew(Crew):
     def __init__(self, verbs: str, launcher: LocalLauncher) -> None:
         self.info, self.options, self.folder = launcher.info, launcher.options, launcher.folder
         self._verbs, self._weights, self._listener = verbs, launcher.weights, launcher.listener
+        self._caches = launcher.caches
         self._workers: dict[str, LocalWorker] = {}
         self._begun: dict[str, float] = {}
         self._facts: dict[str, dict[str, Json]] = {}
@@ -133,7 +139,7 @@ class LocalCrew(Crew):
             return
         self._listener.started(cell)
         self._begun[cell.id] = time.perf_counter()
-        worker = LocalWorker(cell, self.options, self.folder / self._log(cell), self.scratch)
+        worker = LocalWorker(cell, self.options, self.folder / self._log(cell), self._caches)
         self._workers[cell.id] = worker
         worker.post(
             cell=cell.model_dump(),
@@ -192,7 +198,7 @@ class LocalCrew(Crew):
 class LocalWorker:
     """One worker process, seen from the parent: messages out, answers in, death and silence named."""
 
-    def __init__(self, cell: Cell, options: Options, log: Path, scratch: Path) -> None:
+    def __init__(self, cell: Cell, options: Options, log: Path, caches: Path) -> None:
         self.cell, self.options, self.log = cell, options, log
         self.ready: dict[str, Json] = {}
         self._ooms = _oom_kills()
@@ -207,7 +213,7 @@ class LocalWorker:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 pass_fds=(inbox, outbox),
-                env=worker_environment(cell, options, scratch),
+                env=worker_environment(options, caches),
                 preexec_fn=_affinity(options.threads),
                 start_new_session=True,
             )
@@ -286,18 +292,18 @@ class LocalWorker:
         self._in = self._out = -1
 
 
-def worker_environment(cell: Cell, options: Options, scratch: Path) -> dict[str, str]:
-    """The worker's environment: threads, device, and compile caches that are new for each group."""
+def worker_environment(options: Options, caches: Path) -> dict[str, str]:
+    """The worker's environment: threads, device, and where compile caches lie."""
     threads = str(options.threads or len(psutil.Process().cpu_affinity()))
     return {
         **os.environ,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "JAX_PLATFORMS": options.device,
-        "JAX_COMPILATION_CACHE_DIR": str(scratch / "jax-cache"),
+        "JAX_COMPILATION_CACHE_DIR": str(caches / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "torch-cache"),
+        "TORCHINDUCTOR_CACHE_DIR": str(caches / "torch"),
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PYTHONUNBUFFERED": "1",

@@ -76,10 +76,13 @@ def execute(
     listener.planned(run.planned)
     for record in run.records:
         listener.ended(record)
-    for record in _records(groups, run, launcher):
-        run = run.with_record(record)
-        run.save(folder)
-        listener.ended(record)
+    try:
+        for record in _records(groups, run, launcher):
+            run = run.with_record(record)
+            run.save(folder)
+            listener.ended(record)
+    finally:
+        launcher.close()
     return run, folder
 
 
@@ -206,6 +209,8 @@ def inspect(name: str, options: Options, folder: Path, listener: Listener) -> Tw
     except BaseException:
         remove_if_only_logs(folder)
         raise
+    finally:
+        launcher.close()
     return TwinInfo.model_validate(answer["info"])
 
 

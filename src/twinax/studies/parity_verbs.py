@@ -60,7 +60,7 @@ def perturb(weights: Arrays, seed: int) -> Arrays:
     return moved
 
 
-def nudge(weights: Arrays, seed: int) -> Arrays:
+def nudge_wide(weights: Arrays, seed: int) -> Arrays:
     """The weights, each moved by one unit in the last place of float64, up or down at random."""
     draw = np.random.default_rng([seed, 1])
     nudged: Arrays = {}
@@ -86,6 +86,9 @@ def nudge_narrow(weights: Arrays, seed: int) -> Arrays:
         else array
         for name, array in weights.items()
     }
+
+
+NUDGED = {"": lambda weights, seed: weights, "float64": nudge_wide, "float32": nudge_narrow}
 
 
 def draw_masks(sites: Sequence[Mapping[str, Any]], seed: int, step: int) -> Arrays:
@@ -144,12 +147,15 @@ def evaluate(
     train: bool,
     sites: list[dict[str, Json]],
     output: str,
-    narrow_nudge: int | None = None,
+    nudge: str = "",
+    nudge_seed: int = 0,
 ) -> dict[str, Json]:
-    """One pass from the perturbed weights, with every gradient and every activation."""
+    """One pass from the perturbed weights, with every gradient and every activation.
+
+    ``nudge`` (``float64`` or ``float32``) first moves the weights in that precision's last places.
+    """
     runner, _ = _both(context)
-    weights = _start(context)
-    runner.load(weights if narrow_nudge is None else nudge_narrow(weights, narrow_nudge))
+    runner.load(NUDGED[nudge](_start(context), nudge_seed))
     masks = draw_masks(sites, context.options.seed, 0) if train else None
     result = runner.evaluate(_batch(context, 0), train=train, record=True, masks=masks)
     write(output, result)
@@ -179,7 +185,7 @@ def step(
     else:
         weights, slots = _start(context), None
     if state or index == 0:
-        runner.load(nudge(weights, context.options.seed) if nudged else weights, rule, slots)
+        runner.load(nudge_wide(weights, context.options.seed) if nudged else weights, rule, slots)
     masks = draw_masks(sites, context.options.seed, index)
     result = runner.evaluate(_batch(context, index), train=True, record=True, masks=masks, step=True)
     result.activations = {}  # the functions compiled for `evaluate` serve here too; only their rest is kept
@@ -208,7 +214,7 @@ def run_free(
     """Train freely for some steps and keep the outputs and the loss of each."""
     runner, _ = _both(context)
     weights = _start(context)
-    runner.load(weights if nudge_seed is None else nudge(weights, nudge_seed), OPTIMIZERS[optimizer])
+    runner.load(weights if nudge_seed is None else nudge_wide(weights, nudge_seed), OPTIMIZERS[optimizer])
     kept: Arrays = {}
     for index in range(steps):
         masks = draw_masks(sites, context.options.seed, index)

@@ -13,7 +13,7 @@ from twinax.studies.base import Context, Verb
 
 BLOCK_S = 0.1  # the kernel's CPU accounting is too coarse for a shorter block
 BATCHES = 4  # so many different batches take turns
-KERNEL_S = 0.3  # seconds for which one kernel is repeated
+KERNEL_S = 0.15  # seconds for which one kernel is repeated
 
 
 def prepare(context: Context, *, program: str) -> dict[str, Json]:

@@ -78,7 +78,7 @@ TWINS = (
             "parity": Size(batch=4, dims={"image": 96}),
             "parity_quick": Size(batch=2, dims={"image": 64}),
             "speed": Size(batch=8, dims={"image": 224}),
-            "speed_quick": Size(batch=4, dims={"image": 224}),
+            "speed_quick": Size(batch=2, dims={"image": 224}),
         },
         channels_last=True,
         notes=(
