@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from twinax.records import Cell, Json, Options, Outcome, Record, Run, Side, Size, TwinInfo
+from twinax.records import Cell, Json, Options, Outcome, Record, Run, Size, TwinInfo
 
 SIZE = Size(batch=8, dims={"image": 224})
 STEP = {("torch", "eager"): 1.06, ("torch", "compile"): 0.94, ("jax", "op_by_op"): 4.9, ("jax", "jit"): 2.21}
@@ -79,7 +79,7 @@ def info(name: str = "resnet50", sides: Sequence[str] = ("torch", "jax"), **more
     return TwinInfo.model_validate(known | more)
 
 
-def cell(study: str, side: Side, mode: str, repeat: int = 0, dtype: str = "float32") -> Cell:
+def cell(study: str, side: str, mode: str, repeat: int = 0, dtype: str = "float32") -> Cell:
     return Cell(twin="resnet50", study=study, side=side, mode=mode, size=SIZE, dtype=dtype, repeat=repeat)
 
 
@@ -299,11 +299,10 @@ def _calibration(side: str) -> Record:
     matmul, convolution = ((85e9, 121e9), (202e9, 58e9))[side == "jax"]
     rows = [{"kind": "matmul", "shape": [8, 2048, 1000], "rate": matmul, "unit": "FLOP/s"}]
     rows += [
-        {"kind": "convolution", "shape": [8, c, h, h, c, 3, 1], "rate": convolution * f, "unit": "FLOP/s"}
+        {"kind": "convolution", "shape": [8, c, h, h, c, 3], "rate": convolution * f, "unit": "FLOP/s"}
         for c, h, f in ((64, 56, 1.0), (128, 28, 1.1), (256, 14, 0.9), (512, 7, 0.6))
     ]
-    for row in rows:
-        row["seconds"] = 2e9 / row["rate"]
+    rows = [row | {"seconds": 2e9 / row["rate"]} for row in rows]
     rows.append({"kind": "bandwidth", "shape": [33554432], "seconds": 0.011, "rate": 24.1e9, "unit": "B/s"})
     measured = {"calibration": rows, "peak_flops": max(r["rate"] for r in rows[:-1])}
     return Record(

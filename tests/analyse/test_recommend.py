@@ -101,3 +101,15 @@ def test_one_use_alone_is_enough_for_a_choice() -> None:
     advice = recommend(analyse(runs.run([*runs.parity_records(), *records])))
     assert (advice.choose, advice.train, advice.serve) == ("torch", "undecided", "torch")
     assert any("faster in training" in gap for gap in advice.does_not_know)
+
+
+def test_one_inconclusive_use_leaves_the_whole_undecided() -> None:
+    records = runs.speed_records()
+    for record in records:
+        program = record.measurements.get("programs", {}).get("step")
+        if program:
+            program["disturbed"] = [True] * len(program["samples_s"])
+    advice = recommend(analyse(runs.run([*runs.parity_records(), *records])))
+    assert (advice.choose, advice.train, advice.serve) == ("undecided", "undecided", "torch")
+    assert advice.answer.startswith("Not decided for every use")
+    assert "on a busy host" in advice.answer

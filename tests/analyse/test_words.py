@@ -41,6 +41,13 @@ def test_an_error_that_is_not_a_number_is_told() -> None:
     assert words.error(3.04e-16) == "3.0e-16"
 
 
+def test_small_shares_do_not_round_to_nothing() -> None:
+    assert words.percent(0.0) == "0 %"
+    assert words.percent(0.0001) == "under 0.1 %"
+    assert words.percent(0.004) == "0.4 %"
+    assert words.percent(0.25) == "25 %"
+
+
 def test_a_long_list_is_counted() -> None:
     assert words.listing([]) == "none"
     assert words.listing(["a"]) == "a"

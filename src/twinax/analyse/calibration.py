@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import geometric_mean
 
 from twinax.analyse import speed, words
 from twinax.analyse.base import Finding
@@ -10,7 +11,7 @@ from twinax.analyse.speed import Timings
 from twinax.records import Json, Outcome, Record, Run
 
 KINDS = {
-    "matmul": "matrix products of the model's own sizes",
+    "matmul": "matrix products (the model's own sizes and a large one)",
     "convolution": "convolutions of the model's own sizes",
     "bandwidth": "moving memory",
 }
@@ -34,14 +35,14 @@ def _rows(records: dict[str, Record]) -> list[dict[str, Json]]:
         for entry in record.measurements.get("calibration", []):
             key = (entry["kind"], tuple(entry["shape"]))
             row = rows.setdefault(key, {"kind": entry["kind"], "shape": entry["shape"], "unit": entry["unit"]})
-            row[side] = {"rate": entry["rate"], "seconds": entry.get("seconds")}
+            row[side] = {"rate": entry["rate"]}
     return list(rows.values())
 
 
 def _kind(
     kind: str, rows: list[dict[str, Json]], records: dict[str, Record], ratios: Sequence[Finding]
 ) -> Finding:
-    """Which library is faster at one kind of work: total seconds over all shapes that both measured."""
+    """Which library is faster at one kind of work, over all shapes that both measured."""
     mine = [row for row in rows if row["kind"] == kind]
     both = [row for row in mine if "torch" in row and "jax" in row]
     ratio = _ratio(both)
@@ -64,12 +65,8 @@ def _kind(
 
 
 def _ratio(rows: list[dict[str, Json]]) -> float | None:
-    """PyTorch's seconds over JAX's for the same work; the rates stand in where seconds are not kept."""
-    if not rows:
-        return None
-    if all(row[side]["seconds"] for row in rows for side in ("torch", "jax")):
-        return sum(row["torch"]["seconds"] for row in rows) / sum(row["jax"]["seconds"] for row in rows)
-    return sum(1 / row["torch"]["rate"] for row in rows) / sum(1 / row["jax"]["rate"] for row in rows)
+    """PyTorch's time over JAX's for the same work: the geometric mean over the shapes that both measured."""
+    return geometric_mean(row["jax"]["rate"] / row["torch"]["rate"] for row in rows) if rows else None
 
 
 def _link(verdict: str, ratios: Sequence[Finding]) -> str:

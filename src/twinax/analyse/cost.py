@@ -110,7 +110,9 @@ def _warm(timings: Timings) -> list[Finding]:
             },
         )
         for t in timings.values()
-        if "warm_first" in t.phases and "first" in t.phases
+        if t.mode != "eager"  # which compiles nothing that could be kept
+        and "warm_first" in t.phases
+        and "first" in t.phases
     ]
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from twinax.analyse import words
 from twinax.analyse.base import Finding, Findings
+from twinax.analyse.speed import DISTURBED
 from twinax.records import Frozen
 
 Choice = Literal["torch", "jax", "either", "undecided"]
@@ -22,7 +23,8 @@ class Recommendation(Frozen):
     Attributes:
         answer: One or two sentences with the numbers.
         choose: One framework for the whole project; ``either`` where both serve it equally well or
-            each wins one use (see ``train`` and ``serve``); ``undecided`` where the run cannot say.
+            each wins one use (see ``train`` and ``serve``); ``undecided`` where the run cannot say,
+            be it for one use only.
         train: The framework to train in.
         serve: The framework to run inference in.
         because: The findings it rests on.
@@ -65,14 +67,12 @@ def _use(finding: Finding | None) -> Choice:
 
 
 def _choose(uses: dict[str, Choice], best: dict[str, Finding | None]) -> Choice:
-    measured = [uses[use] for use in USES if best[use]]
-    sides: tuple[Choice, ...] = ("torch", "jax")
-    winners = [side for side in sides if side in measured]
-    if len(winners) == 1:
-        return winners[0]
-    if len(winners) == 2 or (measured and set(measured) == {"either"}):
+    measured = {uses[use] for use in USES if best[use]}
+    if not measured or "undecided" in measured:
+        return "undecided"
+    if {"torch", "jax"} <= measured or measured == {"either"}:
         return "either"
-    return "undecided"
+    return "torch" if "torch" in measured else "jax"
 
 
 def _answer(findings: Findings, uses: dict[str, Choice], best: dict[str, Finding | None]) -> str:
@@ -88,6 +88,8 @@ def _answer(findings: Findings, uses: dict[str, Choice], best: dict[str, Finding
             split = f"train in {words.SIDES[uses['train']]}, serve in {words.SIDES[uses['serve']]}"
             more = "If it must be one, take the one for what you do more of."
             return f"It depends on the use ({split}): {_joined(told)}. {more}"
+        case _ if set(uses.values()) != {"undecided"}:
+            return f"Not decided for every use: {_joined(told)}."
         case _:
             return f"Not decided: {_joined(told)}. The two sides agree, so this is a matter of speed alone."
 
@@ -115,9 +117,9 @@ def _told(use: str, finding: Finding) -> str:
         case "equivalent":
             said = f"{torch} and {jax} are equally fast (within {words.percent(known['margin'])})"
         case _:
-            said = (
-                f"{torch} against {jax} stayed inconclusive (ratio {known['low']:.2f} to {known['high']:.2f})"
-            )
+            why = "on a busy host" if known["disturbed"] > DISTURBED else "the interval crosses the margin"
+            ratio = f"ratio {known['low']:.2f} to {known['high']:.2f}"
+            said = f"{torch} against {jax} stayed inconclusive ({ratio}, {why})"
     return f"in {DOING[use]} {said}"
 
 

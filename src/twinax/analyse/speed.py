@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean, median
 
+import numpy as np
+
 from twinax.analyse import words
 from twinax.analyse.base import Finding
 from twinax.measure import stats
@@ -142,8 +144,7 @@ def times(timings: Timings) -> list[Finding]:
                 "seconds": t.seconds,
                 "samples": sum(map(len, t.samples.values())),
                 "processes": len(t.samples),
-                "low": min(map(min, t.samples.values())),
-                "high": max(map(max, t.samples.values())),
+                **_spread(t),
                 "disturbed": t.disturbed,
                 "flops": t.flops,
                 "phases": dict(t.phases),
@@ -151,6 +152,13 @@ def times(timings: Timings) -> list[Finding]:
         )
         for t in timings.values()
     ]
+
+
+def _spread(timing: Timing) -> dict[str, float]:
+    """Where the middle 90 % of the samples lie: single hiccups tell nothing."""
+    every = [sample for samples in timing.samples.values() for sample in samples]
+    low, high = np.quantile(every, [0.05, 0.95])
+    return {"low": float(low), "high": float(high)}
 
 
 def ratios(run: Run, timings: Timings, parity: Finding) -> list[Finding]:

@@ -61,7 +61,9 @@ def times(ratio: float) -> str:
 
 
 def percent(share: float) -> str:
-    """``3 %``, ``0.4 %``."""
+    """``3 %``, ``0.4 %``; what rounds to nothing is ``under 0.1 %``."""
+    if 0 < share < 0.0005:
+        return "under 0.1 %"
     return f"{share * 100:.0f} %" if share >= 0.01 or share == 0 else f"{share * 100:.1f} %"
 
 

@@ -71,5 +71,10 @@ def finished(name: str, title: str, note: str, figure: go.Figure) -> Chart:
 
 
 def logarithmic(figure: go.Figure) -> None:
-    """A logarithmic vertical axis for errors, a grid line every third decade."""
-    figure.update_yaxes(type="log", exponentformat="power", dtick=3)
+    """A logarithmic vertical axis for errors, with few grid lines."""
+    figure.update_yaxes(type="log", exponentformat="power", nticks=6)
+
+
+def whole(figure: go.Figure, count: int, title: str) -> None:
+    """A horizontal axis that counts from 1: no ticks between whole numbers."""
+    figure.update_xaxes(title_text=title, dtick=1 if count <= 12 else None)

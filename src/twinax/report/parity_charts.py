@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 from twinax.analyse import words
 from twinax.records import Json, Run
-from twinax.report.charts import BAD, COLOURS, GOOD, NEUTRAL, Chart, figure_of, finished, label, logarithmic
+from twinax.report.charts import (
+    BAD,
+    COLOURS,
+    GOOD,
+    NEUTRAL,
+    Chart,
+    figure_of,
+    finished,
+    label,
+    logarithmic,
+    whole,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -70,7 +81,7 @@ def _errors(
                 )
             )
     _bound(figure, bound)
-    figure.update_xaxes(title_text=axis)
+    whole(figure, len(rows), axis)
     logarithmic(figure)
     over = next((row[names] for row in rows if not _within(row["error"], bound)), None)
     note = "Norm-relative, float64; exact agreement is drawn at the bottom."
@@ -118,7 +129,7 @@ def _steps(optimizer: str, rows: list[dict[str, Json]], bound: float) -> Chart:
             )
         )
     _bound(figure, bound)
-    figure.update_xaxes(title_text="step")
+    whole(figure, len(rows), "step")
     logarithmic(figure)
     titles = {"sgd": "Error per step of SGD with momentum", "adamw": "Error per step of AdamW"}
     title = titles.get(optimizer, f"Error per step of {optimizer}")
@@ -154,7 +165,7 @@ def _trajectory(found: dict[str, Json] | None) -> Chart | None:
                 hovertemplate="%{y:.1e}",
             )
         )
-    figure.update_xaxes(title_text="free-running step")
+    whole(figure, len(steps), "free-running step")
     logarithmic(figure)
     note = "“From itself”: weights nudged by one unit in the last place. Twins agree when they part no faster."
     return finished("trajectory", "Free-running drift beside its envelope", note, figure)

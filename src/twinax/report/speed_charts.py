@@ -104,6 +104,7 @@ def _seconds(findings: Findings) -> Chart:
                     "symmetric": False,
                     "array": [r["high"] - r["seconds"] for r in mine],
                     "arrayminus": [r["seconds"] - r["low"] for r in mine],
+                    "color": NEUTRAL,
                     "thickness": 1.2,
                     "width": 3,
                 },
@@ -114,9 +115,9 @@ def _seconds(findings: Findings) -> Chart:
                 hovertemplate="%{text}",
             )
         )
-    figure.update_yaxes(title_text="seconds per iteration", rangemode="tozero")
+    figure.update_yaxes(title_text="time per iteration", rangemode="tozero", tickformat="~s", ticksuffix="s")
     figure.update_xaxes(categoryorder="array", categoryarray=programs)
-    note = "Median; whiskers span all samples. Pale: the modes that do not compile."
+    note = "Median; whiskers: 90 % of the samples. Pale: the modes that do not compile."
     return finished("seconds", "Time per iteration", note, figure)
 
 
@@ -146,7 +147,7 @@ def _phases(findings: Findings) -> Chart | None:
         known = {key: phases.get(key, 0.0) for key in ("trace", "compile")}
         rest = max(0.0, phases.get("first", 0.0) - sum(known.values()))
         bars.append((name, start | known | {"first run": rest}))
-        if "warm_first" in phases and sum(known.values()) > 0:  # without a compiler nothing is cached
+        if "warm_first" in phases and row["mode"] != "eager":  # which compiles nothing that could be kept
             bars.append((f"{name}, warm", start | {"first run": phases["warm_first"]}))
     height = 120 + 28 * len(bars)
     figure = figure_of(height=height, barmode="stack")
@@ -237,10 +238,10 @@ def _calibration(figures: dict[str, Json]) -> Chart:
 
 
 def shape_text(kind: str, shape: list[int]) -> str:
-    """``8×2048×1000``; ``64→64, 3×3 /1, 56×56`` for a convolution."""
-    if kind == "convolution" and len(shape) == 7:
-        _, channels, high, wide, out, kernel, stride = shape
-        return f"{channels}→{out}, {kernel}×{kernel} /{stride}, {high}×{wide}"
+    """``8×2048×1000``; ``64→64, 3×3, 56×56`` for a convolution: channels, kernel, image."""
+    if kind == "convolution":
+        _, channels, high, wide, out, kernel, *_ = shape
+        return f"{channels}→{out}, {kernel}×{kernel}, {high}×{wide}"
     if kind == "bandwidth":
         return f"{math.prod(shape):,} elements"
     return "×".join(f"{n}" for n in shape)

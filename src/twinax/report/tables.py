@@ -173,7 +173,7 @@ def times(findings: Findings) -> Table | None:
         for finding in findings.of("time")
         for f in [finding.figures]
     ]
-    columns = ("Program", "Mode", "Median", "Range", "Samples in processes", "Disturbed")
+    columns = ("Program", "Mode", "Median", "90 % of samples", "Samples in processes", "Disturbed")
     note = "Each process's median; over processes their geometric mean."
     return Table("Time per iteration", columns, tuple(rows), (2, 3, 4, 5), note) if rows else None
 
