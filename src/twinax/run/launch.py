@@ -70,7 +70,7 @@ class LocalLauncher:
     def launch(self, groups: Iterable[Group]) -> Iterator[Record]:
         for group in groups:
             study = load_study(group.study)
-            with LocalCrew(study.verbs_module, self) as crew:
+            with LocalCrew(study.verbs_module, self, timed=study.timed) as crew:
                 yield from self._conduct(study, group, crew)
 
     def close(self) -> None:
@@ -103,10 +103,10 @@ class LocalLauncher:
 class LocalCrew(Crew):
     """The live workers of one group, and the scratch folder between them."""
 
-    def __init__(self, verbs: str, launcher: LocalLauncher) -> None:
+    def __init__(self, verbs: str, launcher: LocalLauncher, *, timed: bool = False) -> None:
         self.info, self.options, self.folder = launcher.info, launcher.options, launcher.folder
         self._verbs, self._weights, self._listener = verbs, launcher.weights, launcher.listener
-        self._caches = launcher.caches
+        self._environment = worker_environment(launcher.options, launcher.caches, timed)
         self._workers: dict[str, LocalWorker] = {}
         self._begun: dict[str, float] = {}
         self._facts: dict[str, dict[str, Json]] = {}
@@ -139,7 +139,7 @@ class LocalCrew(Crew):
             return
         self._listener.started(cell)
         self._begun[cell.id] = time.perf_counter()
-        worker = LocalWorker(cell, self.options, self.folder / self._log(cell), self._caches)
+        worker = LocalWorker(cell, self.options, self.folder / self._log(cell), self._environment)
         self._workers[cell.id] = worker
         worker.post(
             cell=cell.model_dump(),
@@ -198,7 +198,7 @@ class LocalCrew(Crew):
 class LocalWorker:
     """One worker process, seen from the parent: messages out, answers in, death and silence named."""
 
-    def __init__(self, cell: Cell, options: Options, log: Path, caches: Path) -> None:
+    def __init__(self, cell: Cell, options: Options, log: Path, environment: dict[str, str]) -> None:
         self.cell, self.options, self.log = cell, options, log
         self.ready: dict[str, Json] = {}
         self._ooms = _oom_kills()
@@ -213,7 +213,7 @@ class LocalWorker:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 pass_fds=(inbox, outbox),
-                env=worker_environment(options, caches),
+                env=environment,
                 preexec_fn=_affinity(options.threads),
                 start_new_session=True,
             )
@@ -292,7 +292,7 @@ class LocalWorker:
         self._in = self._out = -1
 
 
-def worker_environment(options: Options, caches: Path) -> dict[str, str]:
+def worker_environment(options: Options, caches: Path, timed: bool) -> dict[str, str]:
     """The worker's environment: threads, device, and where compile caches lie."""
     threads = str(options.threads or len(psutil.Process().cpu_affinity()))
     return {
@@ -307,6 +307,8 @@ def worker_environment(options: Options, caches: Path) -> dict[str, str]:
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PYTHONUNBUFFERED": "1",
+        # threads that spin while they wait take the cores from workers that compute at the same time
+        **({} if timed else {"OMP_WAIT_POLICY": "passive"}),
     }
 
 

@@ -123,6 +123,8 @@ class Study(ABC):
     needs: ClassVar[frozenset[str]]
     paired: ClassVar[bool] = False
     """Whether one side alone is of no use; then the whole group is skipped when a side is missing."""
+    timed: ClassVar[bool] = False
+    """Whether the workers are timed; if not, their idle threads need not spin for the next operation."""
     verbs_module: ClassVar[str]
     """Module with ``VERBS: Mapping[str, Verb]``; it may not import a framework either: it
     works through the context's runner."""

@@ -13,7 +13,7 @@ fast torch drifts from itself. The bounds are in ``parity_verdict.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
 from twinax.records import Cell, Json, Options, Outcome, Record, Size, TwinInfo
@@ -252,55 +252,60 @@ class Proof:
         """N optimizer steps, each from torch's state before it."""
         table: list[Json] = []
         largest: dict[str, dict[str, float | None]] = {}
+        noise = self._noise_of_steps(optimizer)
         before = ""
         for index in range(self.steps):
             self.crew.say(f"{optimizer}: step {index + 1} of {self.steps} from the same state")
             files = self._files(f"{optimizer}{index}")
-            shared = {"optimizer": optimizer, "index": index, "sites": self.sites}
-            # torch goes on from where it stands; jax takes torch's state, so that both start equal
             own = {side: {"output": files[side]} for side in files}
+            # torch goes on from where it stands; jax takes (and removes) torch's state, so both start equal
             own["jax"]["state"] = before
-            answers = self._ask_both("step", own, **shared)
-            errors = self._judge_step(files, shared, before)
+            answers = self._ask_both("step", own, optimizer=optimizer, index=index, sites=self.sites)
+            before = files["torch"]
+            errors = self._judge_step(optimizer, index, files, noise)
+            self._remove(files["jax"])
             for kind, found in errors.items():
                 kept = largest.setdefault(kind, {})
                 kept |= {name: max(kept.get(name, 0.0), error, key=size) for name, error in found.items()}
             losses = {side: answer["loss"] for side, answer in answers.items()}
             row = {kind: max(found.values(), key=size) for kind, found in errors.items()}
             table.append({"step": index, "loss": losses, "errors": row})
-            self._remove(files["jax"], before)
-            before = files["torch"]
         self._remove(before)
         for kind, found in largest.items():
             self.verdict.check(f"{kind}, {self.steps} steps of {optimizer}, float64", kind, found)
         return table
 
     def _judge_step(
-        self, files: Mapping[str, str], shared: Mapping[str, Json], before: str
+        self, optimizer: str, index: int, files: Mapping[str, str], noise: Callable[[str], Noise]
     ) -> dict[str, dict[str, float | None]]:
         compared = self._compared(**files)
-        setting = f"{shared['optimizer']}, train mode, float64"
-        noise = self._noise_of_step(files["torch"], shared, before)
+        setting = f"{optimizer}, train mode, float64"
+        rounding = noise(files["torch"])
         return {
-            kind: self.verdict.judged(kind, compared[kind], setting, noise, shared["index"])
+            kind: self.verdict.judged(kind, compared[kind], setting, rounding, index)
             for kind in AFTER_STEP
             if compared[kind]
         }
 
-    def _noise_of_step(self, clean: str, shared: Mapping[str, Json], before: str) -> Noise:
-        """How far rounding moves each tensor of a step; torch is put back to where it stood."""
+    def _noise_of_steps(self, optimizer: str) -> Callable[[str], Noise]:
+        """``noise(where torch stands)()``: how far rounding moves each tensor of a step.
+
+        Measured on the first step, when first asked for, and good for all: noise hardly grows with steps.
+        """
         known: dict[str, dict[str, float]] = {}
 
-        def noise() -> dict[str, dict[str, float]]:
+        def noise(stands: str) -> dict[str, dict[str, float]]:
             if not known:
-                moved = self._file("noise-of-step")
-                self.torch.call("step", output=moved, state=before, nudged=True, **shared)
-                known.update(_gaps(self._compared(clean, moved)))
-                self._remove(moved)
-                self.torch.call("stand", state=clean, optimizer=shared["optimizer"])
+                shared = {"optimizer": optimizer, "index": 0, "sites": self.sites}
+                base, moved = self._file("noise-base"), self._file("noise-moved")
+                self.torch.call("step", output=base, **shared)
+                self.torch.call("step", output=moved, nudged=True, **shared)
+                known.update(_gaps(self._compared(base, moved)))
+                self._remove(base, moved)
+                self.torch.call("stand", state=stands, optimizer=optimizer)
             return known
 
-        return noise
+        return lambda stands: lambda: noise(stands)
 
     # --- free running --------------------------------------------------------------------------
 

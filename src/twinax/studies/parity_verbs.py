@@ -176,16 +176,19 @@ def step(
     state: str = "",
     nudged: bool = False,
 ) -> dict[str, Json]:
-    """One optimizer step in train mode, from the start (index 0), from a file, or from where it stands."""
+    """One optimizer step in train mode, from the start (index 0), from a file, or from where it stands.
+
+    The file is removed once it has been read: the next ones need the room.
+    """
     runner, _ = _both(context)
     rule = OPTIMIZERS[optimizer]
     if state:
         before = read(state)
-        weights, slots = {**before["buffers"], **before["weights"]}, before["optimizer"]
-    else:
-        weights, slots = _start(context), None
-    if state or index == 0:
-        runner.load(nudge_wide(weights, context.options.seed) if nudged else weights, rule, slots)
+        Path(state).unlink()
+        runner.load({**before["buffers"], **before["weights"]}, rule, before["optimizer"])
+    elif index == 0:
+        start = _start(context)
+        runner.load(nudge_wide(start, context.options.seed) if nudged else start, rule)
     masks = draw_masks(sites, context.options.seed, index)
     result = runner.evaluate(_batch(context, index), train=True, record=True, masks=masks, step=True)
     result.activations = {}  # the functions compiled for `evaluate` serve here too; only their rest is kept

@@ -28,6 +28,7 @@ class SpeedStudy(Study):
 
     name: ClassVar[str] = "speed"
     needs: ClassVar[frozenset[str]] = frozenset(PROGRAMS)
+    timed: ClassVar[bool] = True
     verbs_module: ClassVar[str] = "twinax.studies.speed_verbs"
 
     def plan(self, info: TwinInfo, options: Options) -> list[Group]:
