@@ -81,6 +81,8 @@ def execute(
             run = run.with_record(record)
             run.save(folder)
             listener.ended(record)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(str(folder)) from None  # every record so far is on disk: say where
     finally:
         launcher.close()
     return run, folder

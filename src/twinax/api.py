@@ -1,0 +1,194 @@
+"""The public Python functions, which the command line calls too: run, derive, show."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from twinax.analyse import Findings, Recommendation, analyse, recommend
+from twinax.errors import BadInput
+from twinax.records import Options, Outcome, Run, write_atomically
+from twinax.report import html, markdown, terminal
+from twinax.run.launch import Listener
+from twinax.run.plan import execute
+
+if TYPE_CHECKING:
+    import pandas
+
+STUDIES = {
+    "compare": ("parity", "speed", "graph", "training"),
+    "parity": ("parity",),
+    "speed": ("parity", "speed"),  # parity gates speed: without it no ratio is shown
+    "graph": ("graph",),
+}
+"""The studies behind each command."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run and what follows from it.
+
+    Printing it shows the one-screen answer; in a notebook it shows itself.
+
+    Attributes:
+        run: What was asked and measured.
+        folder: Where it lies, with ``report.html`` and ``report.md``.
+        findings: What follows from the records, with evidence.
+        recommendation: The answer, what it rests on, what it does not know, what would change it.
+    """
+
+    run: Run
+    folder: Path
+    findings: Findings
+    recommendation: Recommendation
+
+    @property
+    def passed(self) -> bool:
+        """Whether every planned cell has ended ``ok`` or ``skipped``; a mismatch is neither."""
+        fine = (Outcome.OK, Outcome.SKIPPED)
+        return self.run.complete and all(record.outcome in fine for record in self.run.records)
+
+    def __repr__(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=100, color_system=None)
+        terminal.show(self.run, self.findings, self.recommendation, console)
+        return console.file.getvalue()  # type: ignore[attr-defined]
+
+    def _repr_html_(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=100, record=True)
+        terminal.show(self.run, self.findings, self.recommendation, console)
+        return console.export_html(inline_styles=True, code_format="<pre style='line-height:1.3'>{code}</pre>")
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per finding: kind, title, verdict, severity, and its figures.
+
+        Raises:
+            BadInput: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise BadInput(
+                "pandas is not installed here.", "Install it with: pip install 'twinax[pandas]'"
+            ) from error
+        rows = [
+            {"kind": f.kind, "title": f.title, "verdict": f.verdict, "severity": f.severity, **f.figures}
+            for f in self.findings.items
+        ]
+        return pandas.DataFrame(rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """The recommendation and the findings as JSON values."""
+        return {
+            "folder": str(self.folder),
+            "passed": self.passed,
+            "recommendation": self.recommendation.model_dump(mode="json"),
+            "findings": self.findings.model_dump(mode="json")["items"],
+        }
+
+    def to_markdown(self) -> str:
+        """The report as Markdown."""
+        return markdown.render(self.run, self.findings, self.recommendation)
+
+    def write_report(self) -> Path:
+        """Write ``report.html`` and ``report.md`` into the run's folder; the path of the first.
+
+        Raises:
+            DiskFull: There is no room for them.
+        """
+        page = self.folder / "report.html"
+        write_atomically(page, html.render(self.run, self.findings, self.recommendation).encode())
+        write_atomically(self.folder / "report.md", self.to_markdown().encode())
+        return page
+
+
+def load(folder: str | Path) -> Comparison:
+    """Read a run and derive everything from it again.
+
+    Raises:
+        RunError: There is no run, it is damaged, or another version made it.
+    """
+    return _derive(Run.load(Path(folder)), Path(folder))
+
+
+def compare(name: str, **choices: Any) -> Comparison:
+    """Parity, speed, graphs, and training where the twin has a target.
+
+    Args:
+        name: A twin of the zoo (``resnet50``) or a file of your own (``my_pair.py``).
+        choices: ``quick``, ``batch``, ``dtype``, ``threads``, ``device``, ``modes``, ``seed``, ``weights``,
+            ``timeout`` (see :class:`twinax.records.Options`); ``output``, a new folder for the run;
+            ``resume``, a run to continue; ``listener``, which hears what happens.
+
+    Raises:
+        TwinaxError: The input cannot be used, or there is no room for the run.
+    """
+    return run_studies(STUDIES["compare"], name, **choices)
+
+
+def parity(name: str, **choices: Any) -> Comparison:
+    """Parity alone; arguments as for :func:`compare`."""
+    return run_studies(STUDIES["parity"], name, **choices)
+
+
+def speed(name: str, **choices: Any) -> Comparison:
+    """Speed, and the parity that it needs; arguments as for :func:`compare`."""
+    return run_studies(STUDIES["speed"], name, **choices)
+
+
+def graph(name: str, **choices: Any) -> Comparison:
+    """The captured graphs; arguments as for :func:`compare`."""
+    return run_studies(STUDIES["graph"], name, **choices)
+
+
+def run_studies(
+    studies: Sequence[str],
+    name: str,
+    *,
+    output: str | Path | None = None,
+    resume: str | Path | None = None,
+    listener: Listener | None = None,
+    command: str = "",
+    **options: Any,
+) -> Comparison:
+    """Run studies on a twin, write the reports, and return what follows."""
+    run, folder = execute(
+        name,
+        studies,
+        make_options(options),
+        folder=Path(output) if output else None,
+        resume=Path(resume) if resume else None,
+        command=command or f"twinax.{studies[0] if len(studies) == 1 else 'compare'}({name!r})",
+        listener=listener,
+    )
+    comparison = _derive(run, folder)
+    comparison.write_report()
+    return comparison
+
+
+def make_options(given: dict[str, Any]) -> Options:
+    """Options from what was given.
+
+    Raises:
+        BadInput: A value cannot be used; every such value is named.
+    """
+    try:
+        return Options(**given)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
+        raise BadInput(
+            f"Options that cannot be used: {'; '.join(faults)}.", "See: twinax compare --help"
+        ) from None
+
+
+def _derive(run: Run, folder: Path) -> Comparison:
+    findings = analyse(run)
+    return Comparison(run, folder, findings, recommend(findings))

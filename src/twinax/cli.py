@@ -1,0 +1,239 @@
+"""The command line: parse, call, print; nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from twinax.errors import TwinaxError
+
+app = typer.Typer(
+    help="PyTorch or JAX, for my model, on my hardware? Answered with proof and measurement.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+class Dtype(StrEnum):
+    """Element types in which speed can be measured."""
+
+    float32 = "float32"
+    float64 = "float64"
+    bfloat16 = "bfloat16"
+
+
+class Device(StrEnum):
+    """Devices."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+Name = Annotated[str, typer.Argument(help="A twin of the zoo (see `twinax list`) or a file of your own.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer steps, samples and modes: minutes become seconds.")]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Examples per batch.")]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Element type in which speed is measured.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads per worker.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run.")]
+Modes = Annotated[str, typer.Option("--modes", help="Modes to time: eager, compile, op_by_op, jit (commas).")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
+Weights = Annotated[str, typer.Option("--weights", help="A checkpoint: .safetensors, .pth, or a folder.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for the run.")]
+Resume = Annotated[Path | None, typer.Option("--resume", help="A run to continue: only what is missing runs.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds a worker may stay silent.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+OptionalName = Annotated[
+    str, typer.Argument(help="A twin of the zoo (see `twinax list`) or a file of your own.", show_default=False)
+]
+
+
+def _run(command: str, name: str, as_json: bool, as_markdown: bool, debug: bool, **choices: Any) -> None:
+    """Run a command's studies with live progress, print the answer, and exit with its code."""
+    from twinax import api
+    from twinax.report.progress import Progress
+
+    choices["modes"] = tuple(mode.strip() for mode in choices["modes"].split(",") if mode.strip())
+    with Progress(Console(stderr=True)) as progress:
+        comparison = api.run_studies(
+            api.STUDIES[command],
+            name,
+            listener=progress,
+            command=" ".join(["twinax", *sys.argv[1:]]),
+            **choices,
+        )
+    _print(comparison, as_json, as_markdown)
+    raise typer.Exit(0 if comparison.passed else 1)
+
+
+def _print(comparison: Any, as_json: bool, as_markdown: bool) -> None:
+    from twinax.report import terminal
+
+    if as_json:
+        print(json.dumps(comparison.to_json(), indent=1))
+    elif as_markdown:
+        print(comparison.to_markdown())
+    else:
+        console = Console()
+        terminal.show(comparison.run, comparison.findings, comparison.recommendation, console)
+        console.print(f"[dim]Report:[/] {escape(str(comparison.folder / 'report.html'))}", soft_wrap=True)
+
+
+def _study(command: str, summary: str, example: str) -> None:
+    """Add one command; the four that run studies have the same options."""
+
+    def run(
+        name: OptionalName = "",
+        quick: Quick = False,
+        batch: Batch = None,
+        dtype: DtypeOption = Dtype.float32,
+        threads: Threads = None,
+        device: DeviceOption = Device.cpu,
+        modes: Modes = "",
+        seed: Seed = 0,
+        weights: Weights = "",
+        output: Output = None,
+        resume: Resume = None,
+        timeout: Timeout = 600.0,
+        as_json: AsJson = False,
+        as_markdown: AsMarkdown = False,
+        debug: Debug = False,
+    ) -> None:
+        if not name and resume is None:
+            raise typer.BadParameter("Name a twin, or give a run to --resume.")
+        _run(
+            command,
+            name,
+            as_json,
+            as_markdown,
+            debug,
+            quick=quick,
+            batch=batch,
+            dtype=dtype.value,
+            threads=threads,
+            device=device.value,
+            modes=modes,
+            seed=seed,
+            weights=weights,
+            output=output,
+            resume=resume,
+            timeout=timeout,
+        )
+
+    run.__doc__ = f"{summary}\n\nExample: [bold]{example}[/bold]"
+    app.command(command)(run)
+
+
+_study(
+    "compare",
+    "Prove that the two sides agree, measure both, and recommend one.",
+    "twinax compare resnet50 --quick",
+)
+_study("parity", "Prove that the two sides compute the same thing.", "twinax parity my_pair.py")
+_study("speed", "Measure both sides (and prove parity first).", "twinax speed bert --modes eager,jit --batch 4")
+_study("graph", "Capture the graphs of both sides and count operations.", "twinax graph xor")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+    debug: Debug = False,
+) -> None:
+    """Rebuild the answer, report.html and report.md from a run.
+
+    Example: [bold]twinax report runs/resnet50-20260101-120000[/bold]
+    """
+    from twinax import api
+
+    comparison = api.load(run)
+    comparison.write_report()
+    _print(comparison, as_json, as_markdown)
+
+
+@app.command("list")
+def list_twins() -> None:
+    """Show the twins of the zoo.
+
+    Example: [bold]twinax list[/bold]
+    """
+    from twinax.sources import zoo
+
+    table = Table("twin", "what it is", box=None, header_style="dim")
+    for name, title in zoo.titles().items():
+        table.add_row(escape(name), escape(title))
+    Console().print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Check whether timings on this machine can be trusted.
+
+    Example: [bold]twinax doctor[/bold]
+    """
+    from twinax.measure import host
+
+    marks = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "bad": "[red]bad[/]"}
+    table = Table("check", "state", "value", "advice", box=None, header_style="dim")
+    for check in host.checks():
+        table.add_row(check.name, marks[check.state], escape(check.value), escape(check.advice))
+    Console().print(table)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import importlib.metadata
+
+        print(importlib.metadata.version("twinax"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Run the command line; every error becomes one message and an exit code."""
+    errors = Console(stderr=True)
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except TwinaxError as error:
+        if debug:
+            raise
+        errors.print(f"[red]{escape(error.what)}[/]", highlight=False, soft_wrap=True)
+        if error.hint:
+            errors.print(escape(error.hint), highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt as error:
+        where = f" What was measured is in {error.args[0]}; continue with --resume." if error.args else ""
+        errors.print(f"Interrupted.{where}", soft_wrap=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone: no more to say
+    except Exception as error:
+        if debug:
+            raise
+        errors.print(
+            f"[red]twinax itself failed: {escape(type(error).__name__)}: {escape(str(error))}[/]\n"
+            "Run the command again with --debug and report the traceback.",
+            soft_wrap=True,
+        )
+        sys.exit(1)
