@@ -28,22 +28,24 @@ class Block:
         return self.foreign_cpu > DISTURBED
 
 
-def measure(call: Callable[[int], None], iterations: int, start: int) -> Block:
+def measure(call: Callable[[int], None], samples: int, calls: int, start: int) -> Block:
     """Time ``call(start)``, ``call(start + 1)``, …; each returns when all of its work is finished.
 
-    The kernel accounts CPU time in ticks of 10 ms, so the share is of the whole block: a block should
+    A sample is the mean of ``calls`` calls in a row (several, where one is too short for the clock). The
+    kernel accounts CPU time in ticks of 10 ms, so the foreign share is of the whole block, which should
     last a tenth of a second or more.
     """
-    samples = []
+    times = []
     busy, own, begin = _busy_seconds(), time.process_time(), time.perf_counter()
-    for i in range(start, start + iterations):
+    for first in range(start, start + samples * calls, calls):
         before = time.perf_counter()
-        call(i)
-        samples.append(time.perf_counter() - before)
+        for i in range(first, first + calls):
+            call(i)
+        times.append((time.perf_counter() - before) / calls)
     wall = time.perf_counter() - begin
     foreign = (_busy_seconds() - busy) - (time.process_time() - own)
     tick = 0.02  # two counters, each rounded to a tick
-    return Block(samples, max(foreign - tick, 0.0) / (wall * (psutil.cpu_count() or 1)))
+    return Block(times, max(foreign - tick, 0.0) / (wall * (psutil.cpu_count() or 1)))
 
 
 def _busy_seconds() -> float:

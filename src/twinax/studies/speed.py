@@ -19,6 +19,7 @@ from twinax.studies.speed_verbs import BLOCK_S
 
 PROGRAMS = ("forward", "grad", "step")
 QUICK_MODES = ("eager", "jit")
+SAMPLES = 10  # per turn at most; a sample of a short program is the mean of many calls
 PEAK = ("matmul", [1024, 768, 3072])
 TRIAD = ("bandwidth", [1 << 24])
 
@@ -131,15 +132,19 @@ class Contest:
                 self._attempt(cell, self._turn, program, index)
 
     def _turn(self, cell: Cell, program: str, index: int) -> None:
-        iterations = max(1, min(200, math.ceil(BLOCK_S / self.seconds[cell.id, program])))
+        seconds = self.seconds[cell.id, program]
+        samples = max(1, min(SAMPLES, math.ceil(BLOCK_S / seconds)))
+        calls = max(1, round(BLOCK_S / (samples * seconds)))
         self.crew.settle()
-        start = index * iterations
-        answer = self.workers[cell.id].call("time_block", program=program, iterations=iterations, start=start)
+        start = index * samples * calls
+        answer = self.workers[cell.id].call(
+            "time_block", program=program, samples=samples, calls=calls, start=start
+        )
         found = self.found[cell.id]["programs"][program]
         found["samples_s"] += answer["samples_s"]
-        found["disturbed"] += [answer["disturbed"]] * iterations
-        found["foreign_cpu"] += [answer["foreign_cpu"]] * iterations
-        found["rounds"] += [index] * iterations
+        found["disturbed"] += [answer["disturbed"]] * samples
+        found["foreign_cpu"] += [answer["foreign_cpu"]] * samples
+        found["rounds"] += [index] * samples
 
     def _finish(self, cell: Cell) -> None:
         self.found[cell.id]["memory"] = self.workers[cell.id].call("peak")

@@ -27,7 +27,7 @@ def prepare(context: Context, *, program: str) -> dict[str, Json]:
     prepared = context.runner.prepare(program, context.memory["batches"])  # type: ignore[arg-type]
     context.memory[program] = prepared
     begin = time.perf_counter()
-    prepared.call(0)
+    prepared.call(1)
     return {
         "trace_s": prepared.phases.trace,
         "compile_s": prepared.phases.compile,
@@ -38,11 +38,11 @@ def prepare(context: Context, *, program: str) -> dict[str, Json]:
     }
 
 
-def time_block(context: Context, *, program: str, iterations: int, start: int) -> dict[str, Json]:
-    """Time some iterations in a row."""
+def time_block(context: Context, *, program: str, samples: int, calls: int, start: int) -> dict[str, Json]:
+    """Take some samples in a row, each the mean of some calls."""
     prepared = context.memory[program]
     assert isinstance(prepared, Prepared)
-    block = clock.measure(prepared.call, iterations, start)
+    block = clock.measure(prepared.call, samples, calls, start)
     return {"samples_s": block.samples, "foreign_cpu": block.foreign_cpu, "disturbed": block.disturbed}
 
 
