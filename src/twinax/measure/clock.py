@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 DISTURBED = 0.05  # share of all cores that others may use before a sample counts as disturbed
-POLL = 0.003  # seconds; OpenMP threads spin for about 5 ms after their last operation
+POLL = 0.012  # seconds; the kernel brings a running thread's CPU time up to date every 10 ms at most
 PATIENCE = 0.25  # seconds to wait for silence at most
 
 

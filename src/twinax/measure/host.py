@@ -19,6 +19,7 @@ from twinax.records import Json
 
 PACKAGES = ("torch", "jax", "jaxlib", "flax", "optax", "numpy", "twinax")
 GIB = 1 << 30
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of this process's control group, as a container sees it
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def usable_cores() -> float:
     """Cores that this process may use: its affinity, and its control group's quota."""
     allowed = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = CPU_QUOTA.read_text().split()
         allowed = min(allowed, int(quota) / int(period))  # "max" is no number: no quota
     return allowed
 
