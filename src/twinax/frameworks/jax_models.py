@@ -6,11 +6,13 @@ Imports jax: only JAX workers import this. The styles beyond Flax NNX are in ``j
 from __future__ import annotations
 
 import contextlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 Tree = Any  # a pytree of arrays
@@ -63,6 +65,7 @@ class NnxModel(JaxModel):
     """A Flax NNX module, split once; merged inside the traced function."""
 
     def __init__(self, module: nnx.Module) -> None:
+        _follow_weights(module)
         self.graph, self.params, random, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
         self.state = (random, rest)
         self._types = {dotted(path): type(m).__name__ for path, m in nnx.iter_modules(module)}
@@ -102,12 +105,52 @@ class NnxModel(JaxModel):
 
 
 def as_jax_model(built: Any) -> JaxModel:
-    """Whatever a JAX side's ``build`` returned, as a :class:`JaxModel`."""
+    """Whatever a JAX side's ``build`` returned, as a :class:`JaxModel`.
+
+    Args:
+        built: A Flax NNX module; a linen ``(module, variables)``; an equinox module, or one with its
+            ``eqx.nn.State``; ``(apply_function, params)`` with ``apply_function(params, *inputs)``.
+
+    Raises:
+        TypeError: It is none of these.
+    """
+    from twinax.frameworks import jax_styles
+
     if isinstance(built, JaxModel):
         return built
     if isinstance(built, nnx.Module):
         return NnxModel(built)
-    raise TypeError(f"build() returned {type(built).__name__}; expected a Flax NNX module or a JaxModel.")
+    model, rest = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
+    if _is_a(model, "flax.linen", "Module"):
+        if not isinstance(rest, Mapping):
+            raise TypeError("A linen module has no weights of its own: return (module, variables).")
+        return jax_styles.LinenModel(model, rest)
+    if _is_a(model, "equinox", "Module"):
+        return jax_styles.EquinoxModel(model, rest)
+    if callable(model) and built is not model:
+        return jax_styles.FunctionModel(model, rest)
+    raise TypeError(
+        f"The JAX model is of type {type(built).__name__}; expected a Flax NNX module, a linen "
+        f"(module, variables), an equinox module, or (apply_function, params)."
+    )
+
+
+def _is_a(thing: Any, library: str, name: str) -> bool:
+    """isinstance() with a class of a library that nobody need have imported."""
+    return library in sys.modules and isinstance(thing, getattr(sys.modules[library], name))
+
+
+def _follow_weights(module: nnx.Module) -> None:
+    """Let flax's layers compute in the precision of their weights.
+
+    Some (``nnx.Embed``) note the weights' dtype when they are made, and would go on in float32 after
+    the weights have become float64. A dtype that differs from the weights' is the author's choice.
+    """
+    for _, layer in nnx.iter_modules(module):
+        ours = any(cls.__module__.startswith("flax.nnx.nn.") for cls in type(layer).__mro__)
+        dtype, weights = getattr(layer, "dtype", None), getattr(layer, "param_dtype", None)
+        if ours and dtype is not None and weights is not None and jnp.dtype(dtype) == jnp.dtype(weights):
+            layer.dtype = None
 
 
 def dotted(path: tuple[Any, ...]) -> str:
