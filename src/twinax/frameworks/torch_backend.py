@@ -234,7 +234,11 @@ class TorchRunner(Runner):
             )
         self._compiled = phases
 
+        training = program != "forward"
+
         def call(i: int) -> None:
+            if self.model.training != training:  # another program was prepared or run meanwhile
+                self.model.train(training)
             run(data[i % len(data)])
             self._finish()
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 from twinax.errors import CellFailed
-from twinax.records import MODES, Cell, Json, Options, Outcome, Record, Size, TwinInfo
+from twinax.records import MODES, Cell, Json, Options, Outcome, Record, Side, Size, TwinInfo
 from twinax.studies.base import Crew, Group, Study, Worker
 from twinax.studies.speed_verbs import BLOCK_S
 
 PROGRAMS = ("forward", "grad", "step")
 QUICK_MODES = ("eager", "jit")
+ROUNDS = {"quick": (3, 8, 3.0), "full": (3, 10, 20.0)}
+"""Turns of each worker per program: at least, at most, and the seconds that all of them together may take."""
 SAMPLES = 10  # per turn at most; a sample of a short program is the mean of many calls
 PEAK = ("matmul", [1024, 768, 3072])
 TRIAD = ("bandwidth", [1 << 24])
@@ -36,7 +38,7 @@ class SpeedStudy(Study):
         preset = info.presets.get("speed_quick" if options.quick else "speed", Size(batch=8))
         size = preset.model_copy(update={"batch": options.batch or preset.batch})
 
-        def cell(side: str, mode: str, repeat: int) -> Cell:
+        def cell(side: Side, mode: str, repeat: int) -> Cell:
             return Cell(
                 twin=info.name,
                 study=self.name,
@@ -78,16 +80,19 @@ class Contest:
         self.order = random.Random(f"{crew.options.seed}-{repeat}")
         self.workers: dict[str, Worker] = {}
         self.found: dict[str, dict[str, Json]] = {}
-        self.seconds: dict[tuple[str, str], float] = {}
+        self.seconds: dict[str, float] = {}  # about what a call of the current program takes
         self.failed: list[Record] = []
 
     def run(self) -> Iterator[Record]:
         where = f"process {self.repeat + 1} of {processes(self.crew.options)}"
         self.order.shuffle(self.cells)
         for cell in list(self.cells):
-            self.crew.say(f"{cell.side} {cell.mode}, {where}: import, build, compile")
-            self._attempt(cell, self._prepare)
+            self.crew.say(f"{cell.side} {cell.mode}, {where}: import and build")
+            self._attempt(cell, self._build)
         for program in PROGRAMS:
+            for cell in list(self.cells):
+                self.crew.say(f"{cell.side} {cell.mode}, {where}: first {program}")
+                self._attempt(cell, self._prepare, program)
             self.crew.say(f"timing {program}, {where}")
             self._rounds(program)
         for cell in list(self.cells):
@@ -97,57 +102,64 @@ class Contest:
             yield self.crew.record(cell, self.found[cell.id])
             self.crew.stop(cell)
 
-    def _attempt(self, cell: Cell, action: object, *arguments: Json) -> None:
+    def _attempt(self, cell: Cell, action: Callable[..., None], *arguments: Json) -> None:
         """Do something with a cell's worker; on failure the cell has its record and is out."""
         try:
-            action(cell, *arguments)  # type: ignore[operator]
+            action(cell, *arguments)
         except CellFailed as error:
             outcome = Outcome(error.outcome)
             self.failed.append(self.crew.record(cell, outcome=outcome, message=error.what, hint=error.hint))
             self.cells.remove(cell)
             self.crew.stop(cell)
 
-    def _prepare(self, cell: Cell) -> None:
+    def _build(self, cell: Cell) -> None:
         self.crew.settle()
         worker = self.workers[cell.id] = self.crew.worker(cell)
-        found: dict[str, Json] = {}
-        for program in PROGRAMS:
-            self.crew.settle()
-            answer = worker.call("prepare", program=program)
-            self.seconds[cell.id, program] = answer.pop("iteration_s")
-            empty = {"samples_s": [], "disturbed": [], "foreign_cpu": [], "rounds": []}
-            found[program] = {**answer, **empty}
         times = {name: worker.ready[name] for name in ("import_s", "build_s")}
-        self.found[cell.id] = {"process": self.repeat, "warm": self.repeat > 0, **times, "programs": found}
+        self.found[cell.id] = {"process": self.repeat, "warm": self.repeat > 0, **times, "programs": {}}
+
+    def _prepare(self, cell: Cell, program: str) -> None:
+        self.crew.settle()
+        answer = self.workers[cell.id].call("prepare", program=program)
+        self.seconds[cell.id] = answer.pop("iteration_s")
+        empty = {"samples_s": [], "disturbed": [], "foreign_cpu": [], "rounds": []}
+        self.found[cell.id]["programs"][program] = {**answer, **empty}
 
     def _rounds(self, program: str) -> None:
-        """Rounds in which every worker has one turn; as many as the slowest one's budget allows."""
-        slowest = max((self.seconds[cell.id, program] for cell in self.cells), default=1.0)
-        least, most, budget = (3, 8, 1.5) if self.crew.options.quick else (5, 15, 6.0)
-        rounds = max(least, min(most, int(budget / max(slowest, BLOCK_S))))
-        for index in range(rounds):
+        """Rounds in which every worker has one turn; after the first it is known what a round takes."""
+        least, most, budget_s = ROUNDS["quick" if self.crew.options.quick else "full"]
+        count, index = 1, 0
+        while index < count and self.cells:
             turn = list(self.cells)
             self.order.shuffle(turn)
             for cell in turn:
                 self._attempt(cell, self._turn, program, index)
+            index += 1
+            if index == 1:
+                round_s = sum(max(self.seconds[cell.id], BLOCK_S) for cell in self.cells)
+                count = max(least, min(most, int(budget_s / max(round_s, BLOCK_S))))
 
     def _turn(self, cell: Cell, program: str, index: int) -> None:
-        seconds = self.seconds[cell.id, program]
-        samples = max(1, min(SAMPLES, math.ceil(BLOCK_S / seconds)))
-        calls = max(1, round(BLOCK_S / (samples * seconds)))
         self.crew.settle()
-        start = index * samples * calls
-        answer = self.workers[cell.id].call(
-            "time_block", program=program, samples=samples, calls=calls, start=start
-        )
+        answer = take_turn(self.workers[cell.id], program, self.seconds[cell.id], index)
+        count = len(answer["samples_s"])
+        self.seconds[cell.id] = min(self.seconds[cell.id], *answer["samples_s"])
         found = self.found[cell.id]["programs"][program]
         found["samples_s"] += answer["samples_s"]
-        found["disturbed"] += [answer["disturbed"]] * samples
-        found["foreign_cpu"] += [answer["foreign_cpu"]] * samples
-        found["rounds"] += [index] * samples
+        found["disturbed"] += [answer["disturbed"]] * count
+        found["foreign_cpu"] += [answer["foreign_cpu"]] * count
+        found["rounds"] += [index] * count
 
     def _finish(self, cell: Cell) -> None:
         self.found[cell.id]["memory"] = self.workers[cell.id].call("peak")
+
+
+def take_turn(worker: Worker, program: str, seconds: float, index: int) -> dict[str, Json]:
+    """One block of samples; ``seconds`` is about what a call takes, ``index`` the turns taken before."""
+    samples = max(1, min(SAMPLES, math.ceil(BLOCK_S / seconds)))
+    calls = max(1, round(BLOCK_S / (samples * seconds)))
+    start = index * samples * calls
+    return worker.call("time_block", program=program, samples=samples, calls=calls, start=start)
 
 
 def calibrate(cells: Sequence[Cell], crew: Crew) -> Iterator[Record]:
@@ -169,4 +181,4 @@ def calibrate(cells: Sequence[Cell], crew: Crew) -> Iterator[Record]:
 
 def processes(options: Options) -> int:
     """Processes per side and mode."""
-    return 2 if options.quick else 4
+    return 2 if options.quick else 5
