@@ -50,8 +50,8 @@ class SpeedStudy(Study):
                 repeat=repeat,
             )
 
-        modes = [(side, mode) for side in info.sides for mode in MODES[side]]
-        cells = [cell(side, mode, i) for i in range(processes(options)) for side, mode in modes]
+        repeats = range(processes(options))
+        cells = [cell(side, mode, i) for i in repeats for side in info.sides for mode in MODES[side]]
         calibration = [cell(side, "calibrate", 0) for side in info.sides]
         return [Group(self.name, tuple(cells)), Group(self.name, tuple(calibration))]
 

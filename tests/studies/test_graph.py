@@ -1,0 +1,78 @@
+"""Graph: both sides captured, counted and kept; what cannot be captured is a named outcome."""
+
+from cases import small
+from twinax.errors import CellFailed
+from twinax.records import Options, Outcome, Record
+from twinax.run.worker import make_runner
+from twinax.studies import graph_verbs
+from twinax.studies.base import Context
+from twinax.studies.graph import GraphStudy
+
+
+class Worker:
+    """Does each verb at once, in the test's process."""
+
+    def __init__(self, context, fails):
+        self.context, self.fails, self.asked = context, fails, []
+
+    def send(self, verb, **arguments):
+        self.asked.append((verb, arguments))
+
+    def receive(self, timeout=None):
+        verb, arguments = self.asked.pop(0)
+        if self.fails == (self.context.cell.side, arguments["program"]):
+            raise CellFailed("unsupported", "torch could not capture grad.", "See the log.", self.context.cell)
+        return graph_verbs.VERBS[verb](self.context, **arguments)
+
+
+class Crew:
+    def __init__(self, twin, options, folder, fails):
+        self.twin, self.options, self.folder, self.fails, self.workers = twin, options, folder, fails, {}
+
+    def worker(self, cell):
+        if cell.id not in self.workers:
+            weights = self.twin.init(self.twin.config, 0)
+            runner = make_runner(cell, self.twin, weights)
+            context = Context(self.twin, cell, self.options, runner, weights, self.folder, self.folder)
+            self.workers[cell.id] = Worker(context, self.fails)
+        return self.workers[cell.id]
+
+    def stop(self, cell): ...
+
+    def say(self, text): ...
+
+    def record(self, cell, measurements=None, **more):
+        more = {"outcome": Outcome.OK, "files": {}, **more}
+        return Record(cell=cell, measurements=measurements or {}, **more)
+
+
+def conduct(name, folder, fails=None):
+    twin, options = small(name), Options(quick=True)
+    (group,) = GraphStudy().plan(twin.info, options)
+    return {r.cell.side: r for r in GraphStudy().conduct(group, Crew(twin, options, folder, fails))}
+
+
+def test_both_sides_are_captured_and_kept(tmp_path):
+    records = conduct("xor", tmp_path)
+    assert all(r.outcome is Outcome.OK for r in records.values())
+    torch, jax = (records[side].measurements["programs"] for side in ("torch", "jax"))
+    assert torch["forward"]["aten"]["linear"] == 2  # one per layer
+    assert torch["grad"]["aten"]["mm"] >= 3  # two products for weights, one for what flows back
+    assert jax["forward"]["jaxpr"]["dot_general"] == 2
+    assert jax["grad"]["jaxpr"]["dot_general"] > 2 and jax["grad"]["hlo"]
+    assert set(records["torch"].files) == {"forward.aten", "grad.aten"}
+    assert set(records["jax"].files) == {f"{p}.{f}" for p in ("forward", "grad") for f in ("jaxpr", "hlo")}
+    for record in records.values():
+        for path in record.files.values():
+            assert len((tmp_path / path).read_text()) > 100
+
+
+def test_what_cannot_be_captured_is_named_and_the_rest_is_kept(tmp_path):
+    records = conduct("xor", tmp_path, fails=("torch", "grad"))
+    failed = records["torch"]
+    assert failed.outcome is Outcome.UNSUPPORTED and failed.message and failed.hint
+    assert (
+        set(failed.measurements["programs"]) == {"forward"}
+        and (tmp_path / failed.files["forward.aten"]).exists()
+    )
+    assert records["jax"].outcome is Outcome.OK
