@@ -6,6 +6,8 @@ The dictionary nests as the module does. ``weight`` is laid out as torch has it,
 ``kernel`` would be read as (in, out).
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 SIZES = (10, 32, 16, 3)
@@ -18,7 +20,7 @@ def torch_model():
     class Classifier(nn.Module):
         def __init__(self):
             super().__init__()
-            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(SIZES, SIZES[1:]))
+            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(SIZES))
 
         def forward(self, x):  # (batch, 10) → (batch, 3)
             for layer in self.layers[:-1]:
@@ -32,7 +34,7 @@ def jax_model():
     import jax.numpy as jnp
 
     # only the shapes matter here: the values come from the torch model
-    layers = [{"weight": jnp.zeros((b, a)), "bias": jnp.zeros(b)} for a, b in zip(SIZES, SIZES[1:])]
+    layers = [{"weight": jnp.zeros((b, a)), "bias": jnp.zeros(b)} for a, b in pairwise(SIZES)]
 
     def apply(params, x):  # (batch, 10) → (batch, 3)
         for layer in params["layers"][:-1]:

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
+from jax.extend.core import get_opaque_trace_state
 
 from twinax.errors import CellFailed
 from twinax.frameworks.jax_models import JaxModel, Tap, Tree, dotted, tapped_classes
@@ -180,25 +182,59 @@ def _equinox_modules(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _at_this_level(tap: Tap) -> Tap:
-    """The tap, for calls outside of ``jax.vmap``, ``jax.lax.scan`` and the like.
+    """The tap, for layers called in ``jax.vmap`` too: there it sees the whole batch, its axes in front.
 
-    Inside, a layer sees one slice of the data, and what it computes cannot leave: such a layer's output
-    is not recorded. A dropout layer there cannot be given its mask, and that may not go unnoticed.
+    Out of ``jax.lax.scan`` and the like no value can leave: such a layer's output is not recorded. A
+    dropout layer there cannot be given its mask, and that may not go unnoticed.
     """
-    level = jax.core.get_opaque_trace_state()
+    level = get_opaque_trace_state()
 
     def guarded(path: str, rate: float | None, call: Callable[[], Any], x: Any) -> Any:
-        if jax.core.get_opaque_trace_state() == level:
+        if get_opaque_trace_state() == level:
             return tap(path, rate, call, x)
-        if rate is None:
-            return call()
-        raise CellFailed(
-            "unsupported",
-            f"The dropout layer {path} is called inside jax.vmap or another transformation.",
-            "Call it on the whole batch: dropout takes arrays of any shape.",
-        )
+
+        def whole(batch: Any) -> Any:
+            if get_opaque_trace_state() == level:
+                return tap(path, rate, lambda: batch, batch)
+            if rate is None:
+                return batch
+            raise CellFailed(
+                "unsupported",
+                f"The dropout layer {path} is called inside jax.lax.scan or another transformation.",
+                "Call it outside, on the whole batch: dropout takes arrays of any shape.",
+            )
+
+        if rate is not None:
+            return _outside_vmap(whole, x)
+        output = call()
+        if isinstance(output, jax.Array):
+            _outside_vmap(whole, output)
+        return output
 
     return guarded
+
+
+def _outside_vmap(function: Callable[[Any], Any], x: Any) -> Any:
+    """``function(x)`` with x as it looks outside of every ``jax.vmap`` around it.
+
+    ``custom_vmap`` hands the whole batch to a rule of ours, one map at a time.
+    """
+    if not _inside_vmap(x):
+        return function(x)
+    return _with_rule(lambda batch: _outside_vmap(function, batch))(x)
+
+
+def _inside_vmap(x: Any) -> bool:
+    reached: list[Any] = []
+    _with_rule(lambda batch: reached.append(batch) or batch)(jax.lax.stop_gradient(x))
+    return bool(reached)
+
+
+def _with_rule(rule: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The identity, but ``rule(batch)`` under a map."""
+    identity = custom_vmap(lambda x: x)
+    identity.def_vmap(lambda size, batched, x: (rule(x), batched[0]))
+    return identity
 
 
 class _Leaves:

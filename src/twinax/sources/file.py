@@ -211,7 +211,9 @@ class PairFile:
             wrong = "is empty"
         for name, array in {} if wrong else batch.items():
             if not isinstance(array, np.ndarray) or array.ndim == 0 or array.dtype.kind not in "fiub":
-                described = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+                described = (
+                    f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+                )
                 wrong = f"holds {name!r}: {described}"
         if wrong:
             raise self.error(
@@ -245,7 +247,9 @@ class PairSide:
             try:
                 return as_jax_model(built)
             except TypeError as error:
-                raise self.pair.error(name, f"{name}() cannot be used. {error}", "See docs/your-own-pair.md.") from error
+                raise self.pair.error(
+                    name, f"{name}() cannot be used. {error}", "See docs/your-own-pair.md."
+                ) from error
         from torch import nn
 
         if not isinstance(built, nn.Module):
@@ -322,14 +326,20 @@ def blamed(path: Path, what: str, line: int) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if Path(f.filename).parent == path.parent and "site-packages" not in f.filename]
+        own = [
+            f for f in frames if Path(f.filename).parent == path.parent and "site-packages" not in f.filename
+        ]
         where = f"{own[-1].filename}:{own[-1].lineno}" if own else f"{path}:{line}"
         if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] in FRAMEWORKS:
-            raise UserFileError(f"{where}: {what} imports {error.name}, which this worker does not hold.", MOVE) from error
+            raise UserFileError(
+                f"{where}: {what} imports {error.name}, which this worker does not hold.", MOVE
+            ) from error
         if isinstance(error, SystemExit):
             raise UserFileError(f"{where}: {what} ended the process.", "Remove sys.exit().") from error
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise UserFileError(f"{where}: {what} raised {text[:1000]}", "Correct the line, or what calls it.") from error
+        raise UserFileError(
+            f"{where}: {what} raised {text[:1000]}", "Correct the line, or what calls it."
+        ) from error
 
 
 def _defined_lines(tree: ast.Module) -> dict[str, int]:
