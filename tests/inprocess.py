@@ -90,6 +90,8 @@ def prove(
     options = options or Options(quick=True)
     (group,) = ParityStudy().plan(twin.info, options)
     crew = InProcessCrew(twin, options, scratch, wrap or {})
+    # one process that compiles hundreds of programs runs out of memory maps: start each proof afresh
+    jax.clear_caches()
     try:
         return list(ParityStudy().conduct(group, crew))[-1]
     except CellFailed as error:

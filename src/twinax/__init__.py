@@ -10,13 +10,15 @@ The public names are those in ``__all__``. Importing twinax imports neither fram
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from twinax.api import Comparison, compare, graph, load, parity, speed
+    from twinax.api import Comparison, compare, graph, load, parity, report, speed
     from twinax.errors import TwinaxError
 
-__all__ = ["Comparison", "TwinaxError", "compare", "graph", "load", "parity", "speed"]
+__all__ = ["Comparison", "TwinaxError", "compare", "graph", "load", "parity", "report", "speed"]
 
 _HOMES = dict.fromkeys(__all__, "twinax.api") | {"TwinaxError": "twinax.errors"}
 
@@ -30,3 +32,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    """Keeps ``twinax.compare`` and ``twinax.report`` the functions.
+
+    Modules of the same names exist, and whoever imports one would put it in the function's place.
+    ``from twinax.report import html`` finds the module as ever.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

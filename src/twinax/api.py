@@ -19,6 +19,7 @@ from twinax.run.plan import execute
 
 if TYPE_CHECKING:
     import pandas
+    from rich.console import Console
 
 STUDIES = {
     "compare": ("parity", "speed", "graph", "training"),
@@ -27,6 +28,9 @@ STUDIES = {
     "graph": ("graph",),
 }
 """The studies behind each command."""
+
+NOTEBOOK = "<pre style='white-space:pre;overflow-x:auto;line-height:1.3'>{code}</pre>"
+"""How a notebook shows the answer: its lines are not broken, a narrow screen scrolls."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,18 @@ class Comparison:
         return self.run.complete and all(record.outcome in fine for record in self.run.records)
 
     def __repr__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=100, color_system=None)
-        terminal.show(self.run, self.findings, self.recommendation, console)
-        return console.file.getvalue()  # type: ignore[attr-defined]
+        return self._shown().export_text().rstrip()
 
     def _repr_html_(self) -> str:
+        return self._shown().export_html(inline_styles=True, code_format=NOTEBOOK)
+
+    def _shown(self) -> Console:
         from rich.console import Console
 
-        console = Console(file=io.StringIO(), width=100, record=True)
+        # in a notebook rich would display the text itself instead of keeping it
+        console = Console(file=io.StringIO(), record=True, width=100, force_jupyter=False)
         terminal.show(self.run, self.findings, self.recommendation, console)
-        return console.export_html(inline_styles=True, code_format="<pre style='line-height:1.3'>{code}</pre>")
+        return console
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row per finding: kind, title, verdict, severity, and its figures.
@@ -119,6 +123,17 @@ def load(folder: str | Path) -> Comparison:
     return _derive(Run.load(Path(folder)), Path(folder))
 
 
+def report(folder: str | Path) -> Comparison:
+    """Write a run's ``report.html`` and ``report.md`` again, from its records.
+
+    Raises:
+        RunError: There is no run, it is damaged, or another version made it.
+    """
+    comparison = load(folder)
+    comparison.write_report()
+    return comparison
+
+
 def compare(name: str, **choices: Any) -> Comparison:
     """Parity, speed, graphs, and training where the twin has a target.
 
@@ -166,7 +181,7 @@ def run_studies(
         make_options(options),
         folder=Path(output) if output else None,
         resume=Path(resume) if resume else None,
-        command=command or f"twinax.{studies[0] if len(studies) == 1 else 'compare'}({name!r})",
+        command=command,
         listener=listener,
     )
     comparison = _derive(run, folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from twinax.errors import TwinaxError
 
@@ -54,31 +55,37 @@ Resume = Annotated[Path | None, typer.Option("--resume", help="A run to continue
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds a worker may stay silent.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read in main
 OptionalName = Annotated[
     str, typer.Argument(help="A twin of the zoo (see `twinax list`) or a file of your own.", show_default=False)
 ]
 
 
-def _run(command: str, name: str, as_json: bool, as_markdown: bool, debug: bool, **choices: Any) -> None:
+def _run(command: str, name: str, as_json: bool, as_markdown: bool, **choices: Any) -> None:
     """Run a command's studies with live progress, print the answer, and exit with its code."""
     from twinax import api
     from twinax.report.progress import Progress
 
     choices["modes"] = tuple(mode.strip() for mode in choices["modes"].split(",") if mode.strip())
-    with Progress(Console(stderr=True)) as progress:
-        comparison = api.run_studies(
-            api.STUDIES[command],
-            name,
-            listener=progress,
-            command=" ".join(["twinax", *sys.argv[1:]]),
-            **choices,
-        )
+    errors = Console(stderr=True)
+    try:
+        with Progress(errors) as progress:
+            comparison = api.run_studies(
+                api.STUDIES[command],
+                name,
+                listener=progress,
+                command=shlex.join(["twinax", *sys.argv[1:]]),
+                **choices,
+            )
+    except KeyboardInterrupt as stop:
+        kept = f" {stop.args[0]} holds what was measured; go on with --resume." if stop.args else ""
+        errors.print(f"Interrupted.{escape(kept)}", soft_wrap=True)
+        raise typer.Exit(130) from None
     _print(comparison, as_json, as_markdown)
-    raise typer.Exit(0 if comparison.passed else 1)
 
 
 def _print(comparison: Any, as_json: bool, as_markdown: bool) -> None:
+    """Print the answer and exit: 0 where every cell ended well and parity holds, else 1."""
     from twinax.report import terminal
 
     if as_json:
@@ -89,6 +96,7 @@ def _print(comparison: Any, as_json: bool, as_markdown: bool) -> None:
         console = Console()
         terminal.show(comparison.run, comparison.findings, comparison.recommendation, console)
         console.print(f"[dim]Report:[/] {escape(str(comparison.folder / 'report.html'))}", soft_wrap=True)
+    raise typer.Exit(0 if comparison.passed else 1)
 
 
 def _study(command: str, summary: str, example: str) -> None:
@@ -118,7 +126,6 @@ def _study(command: str, summary: str, example: str) -> None:
             name,
             as_json,
             as_markdown,
-            debug,
             quick=quick,
             batch=batch,
             dtype=dtype.value,
@@ -159,9 +166,7 @@ def report(
     """
     from twinax import api
 
-    comparison = api.load(run)
-    comparison.write_report()
-    _print(comparison, as_json, as_markdown)
+    _print(api.report(run), as_json, as_markdown)
 
 
 @app.command("list")
@@ -218,22 +223,20 @@ def main() -> None:
     except TwinaxError as error:
         if debug:
             raise
-        errors.print(f"[red]{escape(error.what)}[/]", highlight=False, soft_wrap=True)
-        if error.hint:
-            errors.print(escape(error.hint), highlight=False, soft_wrap=True)
+        _complain(errors, error.what, error.hint)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt as error:
-        where = f" What was measured is in {error.args[0]}; continue with --resume." if error.args else ""
-        errors.print(f"Interrupted.{where}", soft_wrap=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone: no more to say
-    except Exception as error:
+    except Exception as error:  # a fault of twinax: say so, and how to report it
         if debug:
             raise
-        errors.print(
-            f"[red]twinax itself failed: {escape(type(error).__name__)}: {escape(str(error))}[/]\n"
-            "Run the command again with --debug and report the traceback.",
-            soft_wrap=True,
-        )
+        what = f"twinax itself failed: {type(error).__name__}: {error}"
+        _complain(errors, what, "Run the command again with --debug and report the traceback.")
         sys.exit(1)
+
+
+def _complain(errors: Console, what: str, hint: str) -> None:
+    """Print what happened and what to do. Names in it may come from a stranger: no markup, no escape codes."""
+    from twinax.analyse import words
+
+    for text, style in ((what, "red"), (hint, "")):
+        for line in text.splitlines():
+            errors.print(Text(words.printable(line), style=style), soft_wrap=True)

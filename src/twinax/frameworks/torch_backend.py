@@ -234,13 +234,14 @@ class TorchRunner(Runner):
             )
         self._compiled = phases
 
-        training = program != "forward"
+        model, training, on_gpu = self.model, program != "forward", self.device.type == "cuda"
 
         def call(i: int) -> None:
-            if self.model.training != training:  # another program was prepared or run meanwhile
-                self.model.train(training)
+            if model.training != training:  # another program was prepared or run meanwhile
+                model.train(training)
             run(data[i % len(data)])
-            self._finish()
+            if on_gpu:
+                torch.cuda.synchronize()
 
         flops = self._count_flops(run, data[0]) if self.mode == "eager" else {}
         return Prepared(call, phases, flops)
@@ -268,7 +269,8 @@ class TorchRunner(Runner):
             objective(data).backward()
 
         def step(data: dict[str, Tensor]) -> None:
-            grad(data)
+            optimizer.zero_grad(set_to_none=True)
+            objective(data).backward()
             optimizer.step()
 
         return {"forward": serve, "grad": grad, "step": step}[program]

@@ -1,0 +1,34 @@
+"""The one table of twins, small enough to be proved in seconds; tests cross it with every property."""
+
+from dataclasses import replace
+
+from twinax.records import Size
+from twinax.sources import resolve
+
+_SMALL = {
+    "xor": ({}, Size(batch=4)),
+    "xor/logistic": ({}, Size(batch=4)),
+    "resnet50": ({"blocks": [1, 1, 1, 1], "width": 8, "classes": 10}, Size(batch=4, dims={"image": 32})),
+    "bert": (
+        {
+            "vocab_size": 200,
+            "hidden_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "intermediate_size": 48,
+            "max_position_embeddings": 24,
+        },
+        Size(batch=3, dims={"sequence": 12}),
+    ),
+}
+_SMALL["bert/encoder"] = _SMALL["bert"]
+
+TWINS = tuple(_SMALL)
+
+
+def small(name: str):
+    """The zoo's twin with its published structure and fewer, narrower layers."""
+    config, size = _SMALL[name]
+    twin = resolve(name)
+    presets = dict.fromkeys(("parity", "parity_quick", "speed", "speed_quick"), size)
+    return replace(twin, config={**twin.config, **config}, presets=presets)

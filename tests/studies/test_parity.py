@@ -1,0 +1,59 @@
+"""Parity on every twin: a clean run raises nothing, and every fault is caught and located."""
+
+import pytest
+
+from cases import TWINS, small
+from faults import FAULTS, edited
+from inprocess import prove
+from twinax.records import Options
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_clean_twin_raises_nothing(name, tmp_path):
+    record = prove(small(name), tmp_path)
+    found = record.measurements
+    assert record.outcome == "ok", record.message
+    assert found["holds"] and not found["mismatches"] and found["first_difference"] is None
+    assert len(found["layers"]) > 0 and len(found["gradients"]) > 0
+    # what nothing was proved about is only what no output depends on: a key's bias shifts all scores alike
+    assert all(unproved.endswith("key.bias") for unproved in found["unproved"])
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_every_parameter_is_compared_in_every_step(name, tmp_path):
+    twin = small(name)
+    found = prove(twin, tmp_path).measurements
+    parameters = [n for n in twin.init(twin.config, 0) if "running_" not in n]
+    counts = {check["name"]: check["count"] for check in found["checks"]}
+    for optimizer in ("sgd", "adamw"):
+        assert counts[f"gradients, 3 steps of {optimizer}, float64"] == len(parameters)
+        assert counts[f"weights, 3 steps of {optimizer}, float64"] == len(parameters)
+        assert len(found["steps"][optimizer]) == 3
+    assert counts["optimizer, 3 steps of adamw, float64"] == 2 * len(parameters) + 1
+    assert {row["name"] for row in found["gradients"]} == set(parameters)
+
+
+def test_the_proof_depends_on_the_seed_and_on_nothing_else(tmp_path):
+    twin = small("xor")
+    runs = [prove(twin, tmp_path, options=Options(quick=True, seed=s)).measurements for s in (0, 0, 1)]
+    assert runs[0] == runs[1]
+    assert runs[0]["steps"] != runs[2]["steps"]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_caught_and_located(fault, tmp_path):
+    twin = small(fault.twin)
+    if fault.edits:
+        twin = edited(twin, fault.edits)
+    record = prove(twin, tmp_path, wrap={"jax": fault.tamper} if fault.tamper else None)
+    assert record.outcome == "mismatch", "the fault went unnoticed"
+    found = record.measurements
+    failed = [check["name"] for check in found["checks"] if not check["passed"]]
+    assert any(name.startswith(fault.check) for name in failed), failed
+    first = found["first_difference"]
+    assert first["path"].startswith(fault.at), first
+    assert fault.mode in first["detail"]
+
+
+def test_there_are_enough_faults():
+    assert len(FAULTS) >= 24 and len({fault.name for fault in FAULTS}) == len(FAULTS)
