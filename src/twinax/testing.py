@@ -67,8 +67,9 @@ def describe(record: Record) -> list[str]:
     first = found["first_difference"]
     if first:
         lines.append(f"First difference: {first['kind']} of {first['path']}, {_number(first['error'])}")
-    worst = sorted(found["mismatches"], key=_error, reverse=True)[:WORST]
-    lines.append(f"Worst of {len(found['mismatches'])} differences:")
+    tensors = [m for m in found["mismatches"] if m["path"] != "all"]  # all: float32, judged as one
+    worst = sorted(tensors, key=_error, reverse=True)[:WORST]
+    lines.append(f"Worst of {len(tensors)} differences:")
     lines += [f"  {m['what']} {m['path']}: {_number(m['error'])} ({m['setting']})" for m in worst]
     return lines
 

@@ -126,22 +126,25 @@ class EquinoxModel(FlatModel):
     def __init__(self, module: Any, state: Any = None) -> None:
         self.tree, self.memory = _Leaves(module), None if state is None else _Leaves(state, "state")
         self.params, constants = self.tree.split()
-        memory = {} if self.memory is None else self.memory.arrays
-        self.state = ({**constants, **memory}, _key())
+        # floats of the State are buffers (running statistics); its flags go along with the random key
+        floats, flags = ({}, {}) if self.memory is None else self.memory.split()
+        self.state = ({**constants, **floats}, (_key(), flags))
         self.takes_key = "key" in inspect.signature(type(module).__call__).parameters
 
     def apply(
         self, params: Tree, state: Tree, inputs: tuple[Any, ...], *, train: bool, tap: Tap | None = None
     ) -> tuple[Any, Tree]:
-        module = self._module({**params, **state[0]}, train)
-        arrays, (key, own) = state[0], jax.random.split(state[1])
-        arguments = (*inputs, self.memory.join(arrays)) if self.memory is not None else inputs
+        buffers, (key, flags) = state
+        module = self._module({**params, **buffers}, train)
+        key, own = jax.random.split(key)
+        arguments = inputs if self.memory is None else (*inputs, self.memory.join({**buffers, **flags}))
         with _tapped_equinox(module, tap) if tap else contextlib.nullcontext():
             outputs = module(*arguments, **({"key": own} if self.takes_key else {}))
         if self.memory is not None:
             outputs, memory = outputs
-            arrays = {**arrays, **_Leaves(memory, "state").arrays}
-        return outputs, (arrays, key)
+            floats, flags = _Leaves(memory, "state").split()
+            buffers = {**buffers, **floats}
+        return outputs, (buffers, (key, flags))
 
     def _module(self, leaves: Flat, train: bool) -> Any:
         import equinox

@@ -58,9 +58,7 @@ def resolve(name: str) -> FileTwin:
     """
     pair = PairFile(Path(name))
     title = (ast.get_docstring(pair.tree) or f"The pair in {pair.path.name}").splitlines()[0]
-    batch_size = pair.get("batch_size", int, 8)
-    if not callable(pair.names.get("example_batch")):
-        batch_size = len(next(iter(pair.constant_batch().values())))
+    batch_size = pair.batch_size if pair.draws_batches else pair.examples_held()
     quick = Size(batch=min(batch_size, PARITY_BATCH) if pair.draws_batches else batch_size)
     full = Size(batch=batch_size)
     return FileTwin(
@@ -72,7 +70,7 @@ def resolve(name: str) -> FileTwin:
         batches=pair.batches,
         inputs=pair.inputs(quick.batch),
         presets={"parity": quick, "parity_quick": quick, "speed": full, "speed_quick": full},
-        channels_last=pair.get("channels_last", bool, False),
+        channels_last=pair.channels_last,
         loader=lambda twin, side: PairSide(pair, side),
         sources={side: pair.source(side) for side in SIDES},
     )
@@ -97,8 +95,10 @@ class PairFile:
             raise self.error(given[0], f"Only {given[0]} is defined.", "Define a loss for both sides or none.")
         for name in given:
             self.get(name, Callable, None)
-        self.need("example_batch")
-        self.draws_batches = callable(self.names["example_batch"])
+        self.draws_batches = callable(self.need("example_batch"))
+        self.batch_size: int = self.get("batch_size", int, 8)
+        self.channels_last: bool = self.get("channels_last", bool, False)
+        self.rename: Mapping[str, str] = self.get("rename", Mapping, {})
 
     def error(self, name: str, what: str, hint: str) -> UserFileError:
         """An error at the line that defines ``name``; the first line where none does."""
@@ -183,17 +183,16 @@ class PairFile:
             )
         return named
 
-    def constant_batch(self) -> Arrays:
-        """``example_batch`` where it is a dict or a tuple of arrays."""
-        return self._checked(self.need("example_batch"))
+    def examples_held(self) -> int:
+        """Rows in an ``example_batch`` that is a constant."""
+        return len(next(iter(self._checked(self.names["example_batch"]).values())))
 
     def batches(self, config: Config, size: Size, seed: int, count: int) -> list[Arrays]:
         """Batches that all differ: drawn by the file's function, or its constant with noise."""
         if self.draws_batches:
             draw = partial(self.call, "example_batch", self.names["example_batch"])
             return [self._checked(draw(1000 * seed + index, size.batch)) for index in range(count)]
-        batch = self.constant_batch()
-        held = len(next(iter(batch.values())))
+        batch, held = self._checked(self.names["example_batch"]), self.examples_held()
         if size.batch != held:
             raise self.error(
                 "example_batch",
@@ -229,8 +228,8 @@ class PairSide:
 
     def __init__(self, pair: PairFile, side: str) -> None:
         self.pair, self.side = pair, side
-        self.rename: Mapping[str, str] = pair.get("rename", Mapping, {})
-        self.channels_last: bool = side == "jax" and pair.get("channels_last", bool, False)
+        self.rename = pair.rename
+        self.channels_last = side == "jax" and pair.channels_last
         self.own_loss: Callable[..., Any] | None = pair.names.get(LOSSES[side])
 
     def build(self, config: Config) -> Any:
