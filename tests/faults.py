@@ -139,13 +139,6 @@ FAULTS = (
         (("epsilon=config.layer_norm_eps", "epsilon=1e-6"),),
     ),
     Fault(
-        "fast variance in LayerNorm's place of eps 0",
-        "bert",
-        "outputs, eval",
-        "bert.embeddings.LayerNorm",
-        (("epsilon=config.layer_norm_eps", "epsilon=0.0"),),
-    ),
-    Fault(
         "scores not scaled",
         "bert",
         "outputs, eval",
