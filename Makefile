@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: compare test test-all types bench clean
+.PHONY: compare test test-all types docs bench clean
 
 compare: .venv/all
 	$(BIN)/twinax compare resnet50
@@ -11,14 +11,18 @@ compare: .venv/all
 test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest
 
 test-all: .venv/test
 	$(BIN)/python -m pytest -m ''
 
 types: .venv/test
-	$(BIN)/pyright src
+	$(BIN)/pyright
+
+docs: .venv/all
+	$(BIN)/python -m typer twinax.cli utils docs --name twinax --output docs/commands.md
+	$(BIN)/python -m twinax.report.run_format docs/run-format.md
 
 bench: .venv/test
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -12,6 +12,7 @@ listed as such; Keras' models are at hand after
 from __future__ import annotations
 
 import random
+from itertools import chain
 from statistics import median
 
 from support import heading, table, workers
@@ -83,7 +84,7 @@ def compare(name: str, side: str, program: str) -> list[list[str]]:
             rows.append([name, side, program, which, "not at hand", "", "", "", missing[which][:60]])
             continue
         interval = ratio_interval(found["twinax"], found[which], seed=0)
-        theirs, ours = (f"{median(sum(found[w], [])) * 1e3:.0f} ms" for w in (which, "twinax"))
+        theirs, ours = (f"{median(chain(*found[w])) * 1e3:.0f} ms" for w in (which, "twinax"))
         between = f"{interval.low:.2f} to {interval.high:.2f}"
         rows.append(
             [name, side, program, which, theirs, ours, f"{interval.ratio:.2f}", between, verdict(interval)]

@@ -26,8 +26,7 @@ def prepare(
     state = [variable.value for variable in model.non_trainable_variables]
 
     def outputs(weights: Any, state: Any, batch: Any, training: bool) -> Any:
-        only = batch["images"] if "images" in batch else batch
-        return model.stateless_call(weights, state, only, training=training)
+        return model.stateless_call(weights, state, batch.get("images", batch), training=training)
 
     def objective(weights: Any, state: Any, batch: Any, labels: Any) -> Any:
         logits, state = outputs(weights, state, batch, True)

@@ -1,13 +1,21 @@
-"""Public PyTorch implementations of the zoo's models: ``build(twin's config) -> forward, parameters' owner``."""
+"""Public PyTorch implementations of the zoo's models."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
+
+# torchvision's own operators are built against one torch build and absent beside others; importing it
+# (which timm and transformers do) needs no more of them than that these two names are known
+OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
+if importlib.util.find_spec("torchvision") and not hasattr(torch.ops.torchvision, "nms"):
+    OPERATORS.define("nms(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    OPERATORS.define("qnms(Tensor boxes, Tensor scores, float threshold) -> Tensor")
 
 
 def prepare(

@@ -21,7 +21,7 @@ app = typer.Typer(
     help="PyTorch or JAX, for my model, on my hardware? Answered with proof and measurement.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 
@@ -139,7 +139,7 @@ def _study(command: str, summary: str, example: str) -> None:
             timeout=timeout,
         )
 
-    run.__doc__ = f"{summary}\n\nExample: [bold]{example}[/bold]"
+    run.__doc__ = f"{summary}\n\nExample: `{example}`"
     app.command(command)(run)
 
 
@@ -162,7 +162,7 @@ def report(
 ) -> None:
     """Rebuild the answer, report.html and report.md from a run.
 
-    Example: [bold]twinax report runs/resnet50-20260101-120000[/bold]
+    Example: `twinax report runs/resnet50-20260101-120000`
     """
     from twinax import api
 
@@ -173,7 +173,7 @@ def report(
 def list_twins() -> None:
     """Show the twins of the zoo.
 
-    Example: [bold]twinax list[/bold]
+    Example: `twinax list`
     """
     from twinax.sources import zoo
 
@@ -187,7 +187,7 @@ def list_twins() -> None:
 def doctor() -> None:
     """Check whether timings on this machine can be trusted.
 
-    Example: [bold]twinax doctor[/bold]
+    Example: `twinax doctor`
     """
     from twinax.measure import host
 

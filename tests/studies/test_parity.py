@@ -40,7 +40,13 @@ def test_the_proof_depends_on_the_seed_and_on_nothing_else(tmp_path):
     assert runs[0]["steps"] != runs[2]["steps"]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def slow_if_convolutional(fault):
+    """XLA takes half a minute to compile each broken ResNet; those run in `make test-all`."""
+    marks = [pytest.mark.slow] if fault.twin == "resnet50" else []
+    return pytest.param(fault, marks=marks, id=fault.name)
+
+
+@pytest.mark.parametrize("fault", map(slow_if_convolutional, FAULTS))
 def test_a_fault_is_caught_and_located(fault, tmp_path):
     twin = small(fault.twin)
     if fault.edits:
