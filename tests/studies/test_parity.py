@@ -46,7 +46,7 @@ def slow_if_convolutional(fault):
     return pytest.param(fault, marks=marks, id=fault.name)
 
 
-@pytest.mark.parametrize("fault", map(slow_if_convolutional, FAULTS))
+@pytest.mark.parametrize("fault", list(map(slow_if_convolutional, FAULTS)))
 def test_a_fault_is_caught_and_located(fault, tmp_path):
     twin = small(fault.twin)
     if fault.edits:

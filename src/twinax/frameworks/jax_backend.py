@@ -11,6 +11,7 @@ from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -404,7 +405,7 @@ def named_outputs(outputs: Any, prefix: str = "output") -> Iterator[tuple[str, j
 def _primitives(jaxpr: Any) -> Iterator[str]:
     """Every primitive in a jaxpr, those inside its sub-jaxprs instead of the call that holds them."""
     for equation in jaxpr.eqns:
-        inner = list(jax.core.jaxprs_in_params(equation.params))
+        inner = list(jax.extend.core.jaxprs_in_params(equation.params))
         if not inner:
             yield equation.primitive.name
         for sub in inner:
