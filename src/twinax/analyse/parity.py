@@ -77,11 +77,10 @@ def _difference(figures: dict, mismatches: list[dict]) -> str:
     start = f"The two sides differ in {len(figures['failed'])} of {words.count(figures['checks'], 'check')}"
     first = figures["first_difference"]
     if first:
-        where = (
-            "first layer that differs"
-            if first["kind"] == "activation"
-            else f"first {first['kind']} that differs"
-        )
+        if first["kind"] == "randomness":
+            return f"{start}; {first['path']} changes from one pass to the next: {first['detail']}."
+        what = "layer" if first["kind"] == "activation" else first["kind"]
+        where = f"first {what} that differs"
         return f"{start}; the {where} is {first['path']} (error {words.error(first['error'])})."
     if mismatches:
         one = mismatches[0]

@@ -11,10 +11,10 @@ from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
-import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.extend.core import jaxprs_in_params
 
 from twinax.errors import CellFailed, DeviceMissing
 from twinax.frameworks.base import (
@@ -313,7 +313,7 @@ class JaxRunner(Runner):
         function, carry, _ = self._program(program)
         try:
             traced = jax.jit(function).trace(*carry, data)
-            optimised = traced.lower().compile().as_text()
+            optimised = traced.lower().compile().as_text() or ""
         except Exception as error:  # whatever the user's model does to the tracer is an outcome
             raise CellFailed(
                 "unsupported",
@@ -332,20 +332,19 @@ class JaxRunner(Runner):
         return statistics.get("peak_bytes_in_use") if statistics else None
 
     def facts(self) -> dict[str, Json]:
+        on_cpu = jax.default_backend() == "cpu"
+        precision = jax.config.values["jax_default_matmul_precision"]
         return {
             "dtype": str(self.dtype),
-            "matmul precision": "highest"  # XLA's CPU backend knows nothing lower for float32
-            if jax.default_backend() == "cpu"
-            else str(jax.config.jax_default_matmul_precision),
-            "TF32": False
-            if jax.default_backend() == "cpu"
-            else jax.config.jax_default_matmul_precision is None,
+            # XLA's CPU backend knows nothing lower than "highest" for float32
+            "matmul precision": "highest" if on_cpu else str(precision),
+            "TF32": not on_cpu and precision is None,
             "threads": usable_cores(),
             "image layout": "NHWC" if self.channels_last else "as given",
             "compiler": "XLA, default options" if self.mode == "jit" else "none (one kernel per operation)",
             "buffers reused in step": "donated" if self.mode == "jit" else "no",
             "attention kernel": "as the model's source writes it",
-            "matrix library": "XLA's own (Eigen, oneDNN)" if jax.default_backend() == "cpu" else "cuBLAS",
+            "matrix library": "XLA's own (Eigen, oneDNN)" if on_cpu else "cuBLAS",
         }
 
 
@@ -405,7 +404,7 @@ def named_outputs(outputs: Any, prefix: str = "output") -> Iterator[tuple[str, j
 def _primitives(jaxpr: Any) -> Iterator[str]:
     """Every primitive in a jaxpr, those inside its sub-jaxprs instead of the call that holds them."""
     for equation in jaxpr.eqns:
-        inner = list(jax.extend.core.jaxprs_in_params(equation.params))
+        inner = list(jaxprs_in_params(equation.params))
         if not inner:
             yield equation.primitive.name
         for sub in inner:

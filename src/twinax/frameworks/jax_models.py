@@ -150,7 +150,7 @@ def _follow_weights(module: nnx.Module) -> None:
         ours = any(cls.__module__.startswith("flax.nnx.nn.") for cls in type(layer).__mro__)
         dtype, weights = getattr(layer, "dtype", None), getattr(layer, "param_dtype", None)
         if ours and dtype is not None and weights is not None and jnp.dtype(dtype) == jnp.dtype(weights):
-            layer.dtype = None
+            setattr(layer, "dtype", None)  # noqa: B010 - not every module has one
 
 
 def dotted(path: tuple[Any, ...]) -> str:

@@ -71,7 +71,7 @@ class TorchRunner(Runner):
     # --- weights -------------------------------------------------------------------------------
 
     def _slots(self) -> dict[str, Tensor]:
-        return {n: t for n, t in self.model.state_dict().items() if not n.endswith(COUNTER)}
+        return own_tensors(self.model)
 
     def load(self, weights: Arrays, optimizer: Optimizer | None = None, state: Arrays | None = None) -> None:
         slots = self._slots()
@@ -102,7 +102,9 @@ class TorchRunner(Runner):
                 eps=rule.eps,
                 weight_decay=rule.weight_decay,
             )
-        for name, parameter in self.model.named_parameters() if state else ():
+        if not state:
+            return made
+        for name, parameter in self.model.named_parameters():
             slots = {theirs: state[f"{ours}.{name}"] for ours, theirs in _STATE_KEYS[rule.name].items()}
             made.state[parameter] = {k: torch.tensor(v).to(parameter) for k, v in slots.items()}
             if rule.name == "adamw":
@@ -357,6 +359,17 @@ class TorchRunner(Runner):
             "attention kernel": "as the model's source writes it",
             "matrix library": "oneDNN/MKL" if torch.backends.mkldnn.is_available() else "BLAS",
         }
+
+
+def own_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name; a tied one once, under its first name, as ``named_parameters`` has it."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if not name.endswith(COUNTER) and id(tensor) not in seen:
+            found[name] = tensor
+            seen.add(id(tensor))
+    return found
 
 
 def named_outputs(outputs: Any, prefix: str = "output") -> Iterator[tuple[str, Tensor]]:

@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from twinax.errors import BadInput, DiskFull, FrameworkMissing, RunError, WeightsError
@@ -19,6 +19,7 @@ from twinax.records import (
     Outcome,
     Record,
     Run,
+    Side,
     Size,
     TwinInfo,
 )
@@ -26,7 +27,7 @@ from twinax.run.launch import Listener, LocalCrew, LocalLauncher, load_study
 from twinax.sources import is_file, resolve
 from twinax.studies.base import Group, missing_programs
 
-NEEDS = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
+NEEDS: Mapping[Side, tuple[str, ...]] = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
 REPEATED = (Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
 """Outcomes that ``--resume`` tries again; the others are answers."""
 
@@ -163,7 +164,7 @@ def skip(cell: Cell, reason: str, hint: str) -> Record:
     return Record(cell=cell, outcome=Outcome.SKIPPED, message=reason, hint=hint)
 
 
-def installed_sides() -> tuple[str, ...]:
+def installed_sides() -> tuple[Side, ...]:
     """Sides whose framework is installed; found without importing it."""
     return tuple(side for side, modules in NEEDS.items() if all(importlib.util.find_spec(m) for m in modules))
 

@@ -154,25 +154,36 @@ class PairFile:
     # --- weights and data ----------------------------------------------------------------------
 
     def init(self, config: Config, seed: int) -> Arrays:
-        """The torch model's own initial weights: float32, without the counters of BatchNorm."""
+        """The torch model's own initial weights: float32, tied ones once, without the counters of BatchNorm."""
         try:
             import torch
+
+            from twinax.frameworks.torch_backend import own_tensors
         except ModuleNotFoundError as error:
             raise FrameworkMissing(
                 f"PyTorch is not installed here, and the weights of {self.path} come from its torch_model.",
                 "Install it with: pip install 'twinax[torch]'",
             ) from error
         torch.manual_seed(seed)
-        state = PairSide(self, "torch").build(config).state_dict()
+        state = own_tensors(PairSide(self, "torch").build(config))
         return {
-            name: (tensor.float() if tensor.is_floating_point() else tensor).numpy().copy()
+            name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy().copy()
             for name, tensor in state.items()
-            if not name.endswith("num_batches_tracked")
         }
 
     def inputs(self, batch_size: int) -> tuple[str, ...]:
-        """Names of the arrays that go into the model: ``inputs`` of the file, or every array."""
-        batch = self.batches({}, Size(batch=batch_size), 0, 1)[0]
+        """Names of the arrays that go into the model: ``inputs`` of the file, or every array.
+
+        Every process draws the batches anew, so a second draw must give the same ones.
+        """
+        batch, again = (self.batches({}, Size(batch=batch_size), 0, 1)[0] for _ in range(2))
+        for name, array in batch.items():
+            if name not in again or not np.array_equal(array, again[name], equal_nan=array.dtype.kind == "f"):
+                raise self.error(
+                    "example_batch",
+                    f"example_batch gives other data for {name!r} when it is called again with the same seed.",
+                    "Draw from np.random.default_rng(seed): each side's process makes the batches for itself.",
+                )
         named = tuple(self.get("inputs", (list, tuple), tuple(batch)))
         unknown = [name for name in named if name not in batch]
         if unknown:

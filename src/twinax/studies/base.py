@@ -48,9 +48,11 @@ class Worker(Protocol):
             CellFailed: The worker died, fell silent, or its framework failed: a named outcome.
             BadInput: The worker found that the user's input cannot be used.
         """
+        ...
 
     def call(self, verb: str, timeout: float | None = None, **arguments: Json) -> dict[str, Json]:
         """``send``, then ``receive``."""
+        ...
 
 
 class Crew(Protocol):
@@ -68,6 +70,7 @@ class Crew(Protocol):
 
     def worker(self, cell: Cell) -> Worker:
         """The cell's worker, started if it is not alive yet."""
+        ...
 
     def start(self, *cells: Cell) -> None:
         """Start several workers at once, and wait until all are ready."""
@@ -92,6 +95,7 @@ class Crew(Protocol):
         files: dict[str, str] | None = None,
     ) -> Record:
         """The cell's record; environment, fairness, log file and seconds are filled in here."""
+        ...
 
 
 @dataclass

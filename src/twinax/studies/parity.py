@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
-from twinax.records import Cell, Json, Options, Outcome, Record, Size, TwinInfo
+from twinax.records import Cell, Json, Options, Outcome, Record, Side, Size, TwinInfo
 from twinax.studies.base import Crew, Group, Study, Worker
 from twinax.studies.parity_verbs import steps_of
 from twinax.studies.parity_verdict import NOISE, Found, Noise, Verdict, drops_right, size
@@ -39,7 +39,7 @@ class ParityStudy(Study):
         preset = info.presets.get("parity_quick" if options.quick else "parity", Size(batch=2))
         dimensions = preset.model_copy(update={"batch": options.batch or preset.batch})
 
-        def cell(side: str, mode: str, dtype: str) -> Cell:
+        def cell(side: Side, mode: str, dtype: str) -> Cell:
             return Cell(
                 twin=info.name,
                 study=self.name,
@@ -51,9 +51,9 @@ class ParityStudy(Study):
             )
 
         sides = [
-            cell(side, mode, dtype)
+            each
             for dtype in ("float64", "float32")
-            for side, mode in (("torch", "eager"), ("jax", "jit"))
+            for each in (cell("torch", "eager", dtype), cell("jax", "jit", dtype))
         ]
         return [Group(self.name, (*sides, cell("both", "compare", "float64")))]
 
@@ -132,8 +132,10 @@ class Proof:
         """Same layers, same rates, same shapes; and each side's own layer drops at its rate."""
         self.crew.say("comparing dropout layers")
         answers = self._ask_both("dropouts", {})
-        sites = {side: {s["path"]: s for s in answer["sites"]} for side, answer in answers.items()}
-        self.sites = answers["torch"]["sites"]
+        # a layer of rate 0 does nothing, and is often left out on the other side
+        real = {side: [s for s in answer["sites"] if s["rate"]] for side, answer in answers.items()}
+        sites = {side: {s["path"]: s for s in found} for side, found in real.items()}
+        self.sites = real["torch"]
         both = [path for path in sites["torch"] if path in sites["jax"]]
         own = {side: {"sites": [sites[side][path] for path in both]} for side in sites}
         found = {side: answer["found"] for side, answer in self._ask_both("own_dropout", own).items()}
@@ -171,16 +173,19 @@ class Proof:
         jax = [self.crew.worker(cells["jax"]) for cells in (self.wide, self.narrow)]
         for mode in ("eval", "train"):  # both at once: the JAX workers compile while torch goes on
             for worker, bits in zip(jax, ("64", "32"), strict=True):
-                worker.send("evaluate", output=self._files(mode + bits)["jax"], **self._given(mode))
+                output = self._files(mode + bits)["jax"]
+                worker.send("evaluate", output=output, again=bits == "64", **self._given(mode))
         for mode in ("eval", "train"):
             self.crew.say(f"one pass in {mode} mode, float64 and float32")
             wide, narrow = self._files(f"{mode}64"), self._files(f"{mode}32")
             self.crew.worker(self.narrow["torch"]).send("evaluate", output=narrow["torch"], **self._given(mode))
-            told = self.torch.call("evaluate", output=wide["torch"], **self._given(mode))
+            told = self.torch.call("evaluate", output=wide["torch"], again=True, **self._given(mode))
             noise = self._noise_of_pass(mode, wide["torch"])
             envelope = self._narrow_envelope(mode, wide["torch"])
-            for worker in (self.crew.worker(self.narrow["torch"]), *jax):
+            changed = {"torch": told["changed"], "jax": jax[0].receive()["changed"]}
+            for worker in (self.crew.worker(self.narrow["torch"]), jax[1]):
                 worker.receive()
+            self.verdict.steady(mode, changed)
             compared = self._judge_pass(mode, wide, told, noise)
             if mode == "eval":
                 found["unproved"] = self._sensitivity(compared["gradients"], noise["gradients"])
@@ -312,16 +317,18 @@ class Proof:
     def _free_running(self) -> dict[str, Json]:
         """How far apart do the two train, and how far does torch train from itself?"""
         self.crew.say(f"free-running training, {self.steps} steps, beside its envelope")
-        shared = {"optimizer": "sgd", "steps": self.steps, "sites": self.sites}
+        shared: dict[str, Json] = {"optimizer": "sgd", "steps": self.steps, "sites": self.sites}
         files = self._files("free")
         nudged = [self._file(f"free-nudged{i}") for i in range(NUDGES)]
         self.torch.send("run_free", output=files["torch"], **shared)
         for i, path in enumerate(nudged):
             self.torch.send("run_free", output=path, nudge_seed=i, **shared)
-        self.crew.worker(self.wide["jax"]).call("run_free", output=files["jax"], **shared)
+        jax = self.crew.worker(self.wide["jax"])
+        jax.call("run_free", output=files["jax"], **shared)
         for _ in (files["torch"], *nudged):
             self.torch.receive()
-        found = self.judge.call("drifts", steps=self.steps, nudged=nudged, **files)
+        runs: dict[str, Json] = {**files, "nudged": nudged}
+        found = self.judge.call("drifts", steps=self.steps, **runs)
         return self.verdict.trajectory(found["twin"], found["envelope"])
 
 

@@ -23,6 +23,7 @@ from twinax.studies.base import Context, Verb
 from twinax.twin import Array, Arrays, Twin
 
 NARROW_ULPS = 4
+STEADY = 1e-9  # sums in another order move the last places of float64; a random draw moves everything
 KINDS = ("outputs", "loss", "gradients", "buffers", "weights", "optimizer", "activations")
 
 
@@ -149,21 +150,40 @@ def evaluate(
     output: str,
     nudge: str = "",
     nudge_seed: int = 0,
+    again: bool = False,
 ) -> dict[str, Json]:
     """One pass from the perturbed weights, with every gradient and every activation.
 
     ``nudge`` (``float64`` or ``float32``) first moves the weights in that precision's last places.
+    ``again`` makes the pass twice: ``changed`` is the first tensor that came out otherwise, or "".
     """
     runner, _ = _both(context)
-    runner.load(NUDGED[nudge](_start(context), nudge_seed))
+    weights = NUDGED[nudge](_start(context), nudge_seed)
     masks = draw_masks(sites, context.options.seed, 0) if train else None
-    result = runner.evaluate(_batch(context, 0), train=train, record=True, masks=masks)
+
+    def once() -> Evaluation:
+        runner.load(weights)
+        return runner.evaluate(_batch(context, 0), train=train, record=True, masks=masks)
+
+    result = once()
     write(output, result)
     return {
+        "changed": first_change(result, once()) if again else "",
         "gradients": list(result.gradients),
         "activations": list(result.activations),
         "parameters": runner.parameters(),
     }
+
+
+def first_change(first: Evaluation, second: Evaluation) -> str:
+    """The first tensor, in forward order, that differs between two passes of one side; "" where none does."""
+    for kind in ("activations", "outputs", "gradients"):
+        again = getattr(second, kind)
+        for name, array in getattr(first, kind).items():
+            same = np.array_equal(array, again[name], equal_nan=True)
+            if not same and difference(array, again[name]).error > STEADY:
+                return name
+    return ""
 
 
 def step(

@@ -14,6 +14,7 @@ NARROW = 5.0  # neither side's float32 error may exceed the other's by more than
 NARROW_FLOOR = 1e-6  # errors below this, eight units in the last place of float32, count as this
 DRIFT = 100.0  # a port starts with the rounding of every operation, the envelope with that of the weights
 DRIFT_FLOOR = 1e-12
+DRAWS = "the model draws random numbers outside dropout layers, where no mask can be replayed"
 
 Found = Mapping[str, list[Json]]
 """Tensor name → [error, norm of the reference, gap, fault], as the comparing worker answers."""
@@ -76,6 +77,18 @@ class Verdict:
                 self.worst[name] = (error, norm)
         return errors
 
+    def steady(self, mode: str, changed: Mapping[str, str]) -> None:
+        """Each side, run twice on the same weights and data, gave the same: else nothing can be compared."""
+        told = [f"{side} changes at {path}" for side, path in changed.items() if path]
+        for path in filter(None, changed.values()):
+            self.mismatch("randomness", path, None, f"{mode} mode, float64", detail=DRAWS)
+        self.check(
+            f"each side repeats itself, {mode} mode",
+            "randomness",
+            {side: None if path else 0.0 for side, path in changed.items()},
+            detail=f"{' and '.join(told)}: {DRAWS}" if told else "two passes from the same weights and data",
+        )
+
     def activations(self, mode: str, order: Iterable[str], found: Found) -> None:
         """Note the layers, in forward order, that exist on both sides."""
         layers = [(path, found[path][0]) for path in order if path in found]
@@ -129,6 +142,8 @@ class Verdict:
 
     def first_difference(self) -> dict[str, Json] | None:
         """The first layer whose output differs; else the first gradient, as the backward pass reaches it."""
+        for unsteady in (m for m in self.mismatches if m["what"] == "randomness"):
+            return {"kind": "randomness", **{key: unsteady[key] for key in ("path", "error", "detail")}}
         for mode in ("eval", "train"):
             for path, error in self.layers.get(mode, []):
                 if size(error) > BOUND:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from twinax.errors import WeightsError
-from twinax.twin import Array, Arrays
+from twinax.twin import Array
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -145,7 +146,7 @@ class WeightMap:
         """JAX paths, in the order of the rules."""
         return [rule.target for rule in self.rules]
 
-    def to_jax(self, arrays: Mapping[str, Array]) -> Arrays:
+    def to_jax(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Weights, or any named like them (gradients, momenta), by JAX path and in JAX layout.
 
         Any subset will do; ``torch_only`` names are left out.
@@ -158,7 +159,7 @@ class WeightMap:
         _require_known(wanted, by_source, "torch")
         return {by_source[name].target: by_source[name].forward(arrays[name]) for name in wanted}
 
-    def to_torch(self, arrays: Mapping[str, Array]) -> Arrays:
+    def to_torch(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """The way back of :meth:`to_jax`: torch names, torch layout, the same bits.
 
         Raises:
