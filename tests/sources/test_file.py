@@ -75,6 +75,24 @@ def test_batches_differ_and_can_be_drawn_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first["x"], twin.batches({}, Size(batch=5), 0, 1)[0]["x"])
 
 
+def test_data_that_changes_from_draw_to_draw_is_refused(tmp_path: Path) -> None:
+    unseeded = "def example_batch(seed, n): return {'x': np.random.standard_normal((n, 3))}"
+    said = refusal(pair(tmp_path, last=unseeded))
+    assert "gives other data for 'x'" in said and ":19:" in said
+
+
+def test_tied_weights_count_once(tmp_path: Path) -> None:
+    tied = """
+def torch_model():
+    from torch import nn
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    model[2].weight = model[0].weight
+    return model
+"""
+    twin = resolve(pair(tmp_path, last=tied))
+    assert list(twin.init({}, 0)) == ["0.weight", "0.bias", "2.bias"]
+
+
 def test_a_constant_batch_gets_noise(tmp_path: Path) -> None:
     twin = resolve(
         pair(tmp_path, constant="example_batch = (np.ones((6, 3)), np.arange(6)); inputs = ['input_0']")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from twinax.records import Json
-from twinax.twin import Arrays, Config
+from twinax.twin import Array, Arrays, Config
 
 
 class SideCode(Protocol):
@@ -62,7 +62,7 @@ class Evaluation:
     loss: float
     gradients: Arrays = field(default_factory=dict)
     buffers: Arrays = field(default_factory=dict)
-    activations: Arrays = field(default_factory=dict)
+    activations: Mapping[str, Array] = field(default_factory=dict)
     weights: Arrays = field(default_factory=dict)
     optimizer: Arrays = field(default_factory=dict)
 

@@ -88,13 +88,13 @@ class JaxRunner(Runner):
 
     def _place(self, tree: Tree, weights: Arrays) -> Tree:
         """The tree with its leaves taken from arrays under torch names; others of them are left aside."""
-        mine = set(self.map.to_torch(self.model.arrays(tree)))
-        return self._import(tree, {name: jnp.asarray(weights[name]) for name in weights if name in mine})
+        mine = self.map.sources_of(self.model.arrays(tree))
+        return self.model.with_arrays(tree, self._import({name: weights[name] for name in mine}))
 
     @cached_property
-    def _import(self) -> Callable[[Tree, Any], Tree]:
+    def _import(self) -> Callable[[Arrays], Any]:
         # under jit all transposes run as one program, on every core; NumPy's take seconds for a large model
-        return jax.jit(lambda tree, named: self._cast(self.model.with_arrays(tree, self.map.to_jax(named))))
+        return jax.jit(lambda named: self._cast(self.map.to_jax(named)))
 
     @cached_property
     def _export(self) -> Callable[[Tree], Any]:
@@ -160,7 +160,7 @@ class JaxRunner(Runner):
             loss=float(loss),
             gradients=self._torch_named(grads) if gradients else {},
             buffers=self._torch_named(state),
-            activations={name: self._outward(activations[name]) for name in order if name in activations},
+            activations=_Lazy({n: activations[n] for n in order if n in activations}, self._outward),
         )
         self.state = state
         if step:
@@ -364,6 +364,22 @@ def make_update(transform: optax.GradientTransformation) -> Callable[..., Any]:
         return optax.apply_updates(params, updates), opt_state
 
     return update
+
+
+class _Lazy(Mapping[str, Any]):
+    """Arrays that are copied to the host only when someone reads them: of activations, few do."""
+
+    def __init__(self, arrays: Mapping[str, Any], outward: Callable[[Any], Any]) -> None:
+        self.arrays, self.outward = arrays, outward
+
+    def __getitem__(self, name: str) -> Any:
+        return self.outward(self.arrays[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
 
 
 class _Tap:

@@ -220,12 +220,12 @@ class TorchRunner(Runner):
     def prepare(self, program: str, batches: Sequence[Arrays]) -> Prepared:
         data = [self._on_device(batch) for batch in batches]
         run = self._program(program)
-        before = _compile_seconds()
+        before = self._compile_seconds()
         start = time.perf_counter()
         run(data[0])
         self._finish()
         first = time.perf_counter() - start
-        traced, compiled = (now - then for now, then in zip(_compile_seconds(), before, strict=True))
+        traced, compiled = (now - then for now, then in zip(self._compile_seconds(), before, strict=True))
         phases = Phases(trace=traced, compile=compiled, first=first)
         if self.mode == "compile" and compiled == 0.0 and self._compiled is not None:
             # dynamo knows the code already: grad and step compile the same function, so each is charged
@@ -247,6 +247,15 @@ class TorchRunner(Runner):
 
         flops = self._count_flops(run, data[0]) if self.mode == "eager" else {}
         return Prepared(call, phases, flops)
+
+    def _compile_seconds(self) -> tuple[float, float]:
+        """Seconds that dynamo spent so far: tracing, and in its backend compiler (forward and backward)."""
+        if self.mode != "compile":
+            return 0.0, 0.0
+        spent = {name: sum(times) for name, times in torch._dynamo.utils.compilation_time_metrics.items()}
+        backend = spent.get("OutputGraph.call_user_compiler", 0.0)
+        traced = max(spent.get("_compile.compile_inner", 0.0) - backend, 0.0)
+        return traced, backend + spent.get("backward._backward_impl", 0.0)
 
     def _program(self, program: str) -> Callable[[dict[str, Tensor]], Any]:
         model, loss, names = self.model, self.code.loss, self.inputs
@@ -418,14 +427,6 @@ def _mask_shape(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
     if isinstance(layer, nn.Dropout):
         return tuple(x.shape)
     return (*x.shape[:2], *(1 for _ in x.shape[2:]))  # whole channels are dropped
-
-
-def _compile_seconds() -> tuple[float, float]:
-    """Seconds that dynamo spent so far: tracing, and in its backend compiler (forward and backward)."""
-    spent = {name: sum(times) for name, times in torch._dynamo.utils.compilation_time_metrics.items()}
-    backend = spent.get("OutputGraph.call_user_compiler", 0.0)
-    traced = max(spent.get("_compile.compile_inner", 0.0) - backend, 0.0)
-    return traced, backend + spent.get("backward._backward_impl", 0.0)
 
 
 def _operation(target: Any) -> str:

@@ -110,6 +110,7 @@ class LocalCrew(Crew):
         self._workers: dict[str, LocalWorker] = {}
         self._begun: dict[str, float] = {}
         self._facts: dict[str, dict[str, Json]] = {}
+        self._broken: dict[str, CellFailed] = {}  # cells whose worker could not be made ready, and why
         self.scratch = make_scratch(self.folder)
 
     def __enter__(self) -> LocalCrew:
@@ -121,10 +122,16 @@ class LocalCrew(Crew):
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def worker(self, cell: Cell, *, build: bool = True) -> LocalWorker:
+        if cell.id in self._broken:
+            raise self._broken[cell.id]
         self._ask(cell, build)
         worker = self._workers[cell.id]
         if not worker.ready:
-            self._facts[cell.id] = worker.ready = worker.receive()
+            try:
+                self._facts[cell.id] = worker.ready = worker.receive()
+            except CellFailed as error:
+                self._broken[cell.id] = error
+                raise
         return worker
 
     def start(self, *cells: Cell) -> None:

@@ -73,7 +73,11 @@ class Crew(Protocol):
         ...
 
     def start(self, *cells: Cell) -> None:
-        """Start several workers at once, and wait until all are ready."""
+        """Start several workers at once, and wait until all are ready.
+
+        Raises:
+            CellFailed: One of them failed; asking for it again raises the same. The others go on.
+        """
 
     def stop(self, cell: Cell) -> None:
         """End the cell's worker and free its memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -40,9 +41,12 @@ class GraphStudy(Study):
 
     def conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
         crew.say("capturing graphs")
+        with contextlib.suppress(CellFailed):  # met again below, by its own cell
+            crew.start(*group.cells)
         for cell in group.cells:
-            for program in PROGRAMS:  # both sides at once: nothing is timed here
-                crew.worker(cell).send("capture", program=program)
+            with contextlib.suppress(CellFailed):
+                for program in PROGRAMS:  # both sides at once: nothing is timed here
+                    crew.worker(cell).send("capture", program=program)
         for cell in group.cells:
             programs: dict[str, Json] = {}
             files: dict[str, str] = {}

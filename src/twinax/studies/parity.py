@@ -14,6 +14,7 @@ fast torch drifts from itself. The bounds are in ``parity_verdict.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import ClassVar
 
 from twinax.records import Cell, Json, Options, Outcome, Record, Side, Size, TwinInfo
@@ -24,6 +25,7 @@ from twinax.studies.parity_verdict import NOISE, Found, Noise, Verdict, drops_ri
 OPTIMIZERS = ("sgd", "adamw")
 NUDGES = 2  # nudged runs that make the envelope of free-running training
 SINGLE = ("outputs", "loss", "gradients", "buffers")
+SMALL = 1e-6  # gradients this far below the largest may be rounding; only then is its noise measured
 AFTER_STEP = (*SINGLE, "weights", "optimizer")
 
 
@@ -174,11 +176,13 @@ class Proof:
         for mode in ("eval", "train"):  # both at once: the JAX workers compile while torch goes on
             for worker, bits in zip(jax, ("64", "32"), strict=True):
                 output = self._files(mode + bits)["jax"]
-                worker.send("evaluate", output=output, again=bits == "64", **self._given(mode))
+                given = self._given(mode) | ({"again": True} if bits == "64" else self._asked_of_narrow(mode))
+                worker.send("evaluate", output=output, **given)
         for mode in ("eval", "train"):
             self.crew.say(f"one pass in {mode} mode, float64 and float32")
             wide, narrow = self._files(f"{mode}64"), self._files(f"{mode}32")
-            self.crew.worker(self.narrow["torch"]).send("evaluate", output=narrow["torch"], **self._given(mode))
+            given = self._given(mode) | self._asked_of_narrow(mode)
+            self.crew.worker(self.narrow["torch"]).send("evaluate", output=narrow["torch"], **given)
             told = self.torch.call("evaluate", output=wide["torch"], again=True, **self._given(mode))
             noise = self._noise_of_pass(mode, wide["torch"])
             envelope = self._narrow_envelope(mode, wide["torch"])
@@ -188,7 +192,7 @@ class Proof:
             self.verdict.steady(mode, changed)
             compared = self._judge_pass(mode, wide, told, noise)
             if mode == "eval":
-                found["unproved"] = self._sensitivity(compared["gradients"], noise["gradients"])
+                found["unproved"] = self._sensitivity(compared["gradients"], noise)
             far = self.judge.call("distances", reference=wide["torch"], others=narrow)
             rows += [self.verdict.narrow(mode, kind, far[kind], envelope[kind]) for kind in far]
             self._remove(*wide.values(), *narrow.values())
@@ -198,16 +202,26 @@ class Proof:
     def _given(self, mode: str) -> dict[str, Json]:
         return {"train": mode == "train", "sites": self.sites}
 
+    def _asked_of_narrow(self, mode: str) -> dict[str, Json]:
+        """A quick proof looks at float32's gradients in train mode only: one program less to compile."""
+        return {"record": False, "gradients": mode == "train" or not self.crew.options.quick}
+
     def _nudged(self, mode: str, precision: str, seed: int) -> str:
         """Where torch's float64 pass lies that started from weights nudged in that precision's last place."""
         path = self._file(f"nudged-{mode}-{precision}-{seed}")
         self.torch.call("evaluate", output=path, nudge=precision, nudge_seed=seed, **self._given(mode))
         return path
 
-    def _noise_of_pass(self, mode: str, base: str) -> dict[str, dict[str, float]]:
-        moved = self._nudged(mode, "float64", 0)
-        noise = _gaps(self._compared(base, moved))
-        self._remove(moved)
+    def _noise_of_pass(self, mode: str, base: str) -> Noise:
+        """How far rounding moves each tensor of the pass in file ``base``; measured when first asked for."""
+
+        @cache
+        def noise() -> dict[str, dict[str, float]]:
+            moved = self._nudged(mode, "float64", 0)
+            gaps = _gaps(self._compared(base, moved))
+            self._remove(moved)
+            return gaps
+
         return noise
 
     def _narrow_envelope(self, mode: str, base: str) -> dict[str, float]:
@@ -225,21 +239,23 @@ class Proof:
         mode: str,
         files: Mapping[str, str],
         told: Mapping[str, Json],
-        noise: Mapping[str, Mapping[str, float]],
+        noise: Noise,
     ) -> dict[str, Found]:
         compared = self._compared(**files)
         setting = f"{mode} mode, float64"
         self.verdict.backward = told["gradients"]
         for kind in SINGLE:
             if compared[kind]:
-                errors = self.verdict.judged(kind, compared[kind], setting, lambda: noise)
+                errors = self.verdict.judged(kind, compared[kind], setting, noise)
                 self.verdict.check(f"{kind}, {setting}", kind, errors)
         self.verdict.activations(mode, told["activations"], compared["activations"])
         return compared
 
-    def _sensitivity(self, gradients: Found, noise: Mapping[str, float]) -> list[str]:
+    def _sensitivity(self, gradients: Found, noise: Noise) -> list[str]:
         """Parameters whose gradient is nothing but rounding, and which no output notices."""
-        flat = [name for name, (_, norm, _, _) in gradients.items() if norm <= NOISE * noise.get(name, 0.0)]
+        norms = {name: norm for name, (_, norm, _, _) in gradients.items()}
+        small = [name for name in norms if not norms[name] > SMALL * max(norms.values())]
+        flat = [name for name in small if not norms[name] > NOISE * noise()["gradients"].get(name, 0.0)]
         unproved = self.torch.call("insensitive", names=flat)["names"] if flat else []
         detail = f"nothing was proved about {', '.join(unproved)}: no output depends on them"
         self.verdict.check(

@@ -151,8 +151,10 @@ def evaluate(
     nudge: str = "",
     nudge_seed: int = 0,
     again: bool = False,
+    record: bool = True,
+    gradients: bool = True,
 ) -> dict[str, Json]:
-    """One pass from the perturbed weights, with every gradient and every activation.
+    """One pass from the perturbed weights, with every gradient and every activation if not told otherwise.
 
     ``nudge`` (``float64`` or ``float32``) first moves the weights in that precision's last places.
     ``again`` makes the pass twice: ``changed`` is the first tensor that came out otherwise, or "".
@@ -163,7 +165,8 @@ def evaluate(
 
     def once() -> Evaluation:
         runner.load(weights)
-        return runner.evaluate(_batch(context, 0), train=train, record=True, masks=masks)
+        batch = _batch(context, 0)
+        return runner.evaluate(batch, train=train, gradients=gradients, record=record, masks=masks)
 
     result = once()
     write(output, result)
@@ -313,7 +316,8 @@ def judge(context: Context, *, torch: str, jax: str) -> dict[str, Json]:
 def distances(context: Context, *, reference: str, others: dict[str, str]) -> dict[str, Json]:
     """How far other evaluations lie from the float64 one: ``{kind: {other: distance}}``.
 
-    Each kind is taken as one vector; one tensor of each file is in memory at a time.
+    Each kind is taken as one vector; a kind that the others were not asked for is left out. One tensor
+    of each file is in memory at a time.
     """
     found: dict[str, dict[str, Json]] = {}
     with safe_open(reference, framework="np") as wide:
@@ -321,7 +325,7 @@ def distances(context: Context, *, reference: str, others: dict[str, str]) -> di
             with safe_open(path, framework="np") as narrow:
                 for kind in ("outputs", "loss", "gradients", "buffers"):
                     keys = [key for key in wide.keys() if key.startswith(f"{kind}/")]  # noqa: SIM118
-                    if keys:
+                    if keys and any(key.startswith(f"{kind}/") for key in narrow.keys()):  # noqa: SIM118
                         each = (difference(wide.get_tensor(k), narrow.get_tensor(k)) for k in keys)
                         found.setdefault(kind, {})[label] = _finite(together(each))
     return found

@@ -19,7 +19,7 @@ from twinax.studies.speed_verbs import BLOCK_S
 
 PROGRAMS = ("forward", "grad", "step")
 QUICK_MODES = ("eager", "jit")
-ROUNDS = {"quick": (3, 8, 3.0), "full": (3, 10, 20.0)}
+ROUNDS = {"quick": (3, 6, 3.0), "full": (3, 10, 20.0)}
 """Turns of each worker per program: at least, at most, and the seconds that all of them together may take."""
 SAMPLES = 10  # per turn at most; a sample of a short program is the mean of many calls
 PEAK = ("matmul", [1024, 768, 3072])
@@ -165,6 +165,7 @@ def take_turn(worker: Worker, program: str, seconds: float, index: int) -> dict[
 def calibrate(cells: Sequence[Cell], crew: Crew) -> Iterator[Record]:
     """Both libraries on the model's own largest matrix products and convolutions, and on memory."""
     crew.say("calibrating both libraries at the model's own sizes")
+    crew.start(*cells)
     found: dict[str, list[Json]] = {cell.id: [] for cell in cells}
     most = 1 if crew.options.quick else 3
     own = crew.worker(cells[0]).call("shapes", most=most)

@@ -141,6 +141,11 @@ class WeightMap:
         """torch names, in the order of the rules."""
         return [rule.source for rule in self.rules]
 
+    def sources_of(self, targets: Iterable[str]) -> list[str]:
+        """torch names of those JAX paths that have a rule."""
+        wanted = set(targets)
+        return [rule.source for rule in self.rules if rule.target in wanted]
+
     @property
     def targets(self) -> list[str]:
         """JAX paths, in the order of the rules."""

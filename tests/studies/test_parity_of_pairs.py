@@ -1,0 +1,117 @@
+"""Parity on pairs as people write them: tied weights, every style of JAX model, randomness of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inprocess import prove
+from twinax.sources.file import resolve
+
+START = """
+import numpy as np
+
+def example_batch(seed, batch_size):
+    return {"x": np.random.default_rng(seed).standard_normal((batch_size, 3)).astype(np.float32)}
+"""
+
+TIED = """
+def torch_model():
+    from torch import nn
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    model[2].weight = model[0].weight
+    return model
+
+def jax_model():
+    import jax.numpy as jnp
+    def apply(p, x):
+        hidden = jnp.tanh(x @ p["0"]["weight"].T + p["0"]["bias"])
+        return hidden @ p["0"]["weight"].T + p["2"]["bias"]
+    return apply, {"0": {"weight": jnp.ones((3, 3)), "bias": jnp.ones(3)}, "2": {"bias": jnp.ones(3)}}
+"""
+
+LINEN = """
+def torch_model():
+    from torch import nn
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.norm, self.drop, self.out = (
+                nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 2))
+        def forward(self, x):
+            return self.out(self.drop(self.norm(self.hidden(x)).relu()))
+    return Model()
+
+def jax_model():
+    import jax, jax.numpy as jnp
+    from flax import linen as nn
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x, train: bool):
+            x = nn.Dense(8, name="hidden")(x)
+            x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name="norm")(x)
+            x = nn.Dropout(0.3, deterministic=not train, name="drop")(nn.relu(x))
+            return nn.Dense(2, name="out")(x)
+    model = Model()
+    return model, model.init(jax.random.key(0), jnp.ones((1, 3)), train=False)
+"""
+
+NNX = """
+def jax_model():
+    from flax import nnx
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.a, self.b = nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)
+        def __call__(self, x):
+            return self.b(nnx.tanh(self.a(x)))
+    return Model(nnx.Rngs(0))
+"""
+
+TORCH = """
+def torch_model():
+    from torch import nn
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+            self.noise = nn.Dropout(0.0)
+        def forward(self, x):
+            return self.b(BEFORE_B)
+    return Model()
+"""
+
+
+def proved(folder: Path, *parts: str):
+    file = folder / "pair.py"
+    file.write_text(START + "".join(parts))
+    return prove(resolve(str(file)), folder)
+
+
+@pytest.mark.parametrize("style", [TIED, LINEN], ids=["tied weights", "linen with BatchNorm and dropout"])
+def test_a_right_pair_holds(style: str, tmp_path: Path) -> None:
+    record = proved(tmp_path, style)
+    assert record.outcome == "ok", record.message
+    assert record.measurements["holds"]
+
+
+def test_a_dropout_layer_of_rate_0_may_be_left_out(tmp_path: Path) -> None:
+    record = proved(tmp_path, NNX, TORCH.replace("BEFORE_B", "self.noise(self.a(x).tanh())"))
+    assert record.outcome == "ok", record.message
+
+
+@pytest.mark.parametrize(
+    ("drawing", "modes"),
+    [
+        ("nn.functional.dropout(self.a(x).tanh(), 0.5, self.training)", {"train"}),
+        ("nn.functional.dropout(self.a(x).tanh(), 0.5)", {"eval", "train"}),
+    ],
+)
+def test_randomness_that_no_mask_replays_is_named(drawing: str, modes: set[str], tmp_path: Path) -> None:
+    record = proved(tmp_path, NNX, TORCH.replace("BEFORE_B", drawing))
+    assert record.outcome == "mismatch"
+    failed = {check["name"] for check in record.measurements["checks"] if not check["passed"]}
+    assert {name for name in failed if "repeats" in name} == {f"each side repeats itself, {m} mode" for m in modes}
+    first = record.measurements["first_difference"]
+    assert (first["kind"], first["path"]) == ("randomness", "b")
+    assert "outside dropout layers" in first["detail"]
