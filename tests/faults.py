@@ -104,9 +104,10 @@ def _numbers(optimizer, changes):
 
 def _set(group, name, value):
     def change(result, given):
-        arrays = getattr(result, group)
+        arrays = dict(getattr(result, group))
         if name in arrays:
             arrays[name] = value(np.array(arrays[name]))
+        setattr(result, group, arrays)
 
     return change
 

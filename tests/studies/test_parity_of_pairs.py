@@ -38,7 +38,7 @@ def torch_model():
         def __init__(self):
             super().__init__()
             self.hidden, self.norm, self.drop, self.out = (
-                nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 2))
+                nn.Linear(3, 8), NORM, nn.Dropout(0.3), nn.Linear(8, 2))
         def forward(self, x):
             return self.out(self.drop(self.norm(self.hidden(x)).relu()))
     return Model()
@@ -50,12 +50,18 @@ def jax_model():
         @nn.compact
         def __call__(self, x, train: bool):
             x = nn.Dense(8, name="hidden")(x)
-            x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name="norm")(x)
+            x = NORM
             x = nn.Dropout(0.3, deterministic=not train, name="drop")(nn.relu(x))
             return nn.Dense(2, name="out")(x)
     model = Model()
     return model, model.init(jax.random.key(0), jnp.ones((1, 3)), train=False)
 """
+
+LAYER_NORM = ("nn.LayerNorm(8)", 'nn.LayerNorm(epsilon=1e-5, name="norm")(x)')
+BATCH_NORM = (
+    "nn.BatchNorm1d(8)",
+    'nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name="norm")(x)',
+)
 
 NNX = """
 def jax_model():
@@ -88,11 +94,26 @@ def proved(folder: Path, *parts: str):
     return prove(resolve(str(file)), folder)
 
 
-@pytest.mark.parametrize("style", [TIED, LINEN], ids=["tied weights", "linen with BatchNorm and dropout"])
+def with_norm(torch: str, linen: str) -> str:
+    start, middle, end = LINEN.split("NORM")
+    return f"{start}{torch}{middle}{linen}{end}"
+
+
+@pytest.mark.parametrize("style", [TIED, with_norm(*LAYER_NORM)], ids=["tied weights", "linen with dropout"])
 def test_a_right_pair_holds(style: str, tmp_path: Path) -> None:
     record = proved(tmp_path, style)
     assert record.outcome == "ok", record.message
     assert record.measurements["holds"]
+
+
+def test_linens_running_variance_is_not_torchs(tmp_path: Path) -> None:
+    record = proved(tmp_path, with_norm(*BATCH_NORM))
+    found = record.measurements
+    wrong = {
+        (m["what"], m["path"]) for m in found["mismatches"] if m["what"] != "buffers" or m["path"] != "all"
+    }
+    assert record.outcome == "mismatch"
+    assert wrong == {("buffers", "norm.running_var")}  # torch divides by n - 1, flax by n
 
 
 def test_a_dropout_layer_of_rate_0_may_be_left_out(tmp_path: Path) -> None:
@@ -111,7 +132,9 @@ def test_randomness_that_no_mask_replays_is_named(drawing: str, modes: set[str],
     record = proved(tmp_path, NNX, TORCH.replace("BEFORE_B", drawing))
     assert record.outcome == "mismatch"
     failed = {check["name"] for check in record.measurements["checks"] if not check["passed"]}
-    assert {name for name in failed if "repeats" in name} == {f"each side repeats itself, {m} mode" for m in modes}
+    assert {name for name in failed if "repeats" in name} == {
+        f"each side repeats itself, {m} mode" for m in modes
+    }
     first = record.measurements["first_difference"]
     assert (first["kind"], first["path"]) == ("randomness", "b")
     assert "outside dropout layers" in first["detail"]

@@ -47,6 +47,9 @@ OPTIMIZERS = {"sgd": SGD_MOMENTUM, "adamw": ADAMW}
 class Evaluation:
     """What one pass, and where asked one optimizer step, produced.
 
+    Gradients, weights and optimizer state may be views of the runner's own memory: they are good until
+    its next call.
+
     Attributes:
         outputs: The model's outputs by name (``output`` when there is just one).
         loss: The scalar loss, in the runner's dtype.
@@ -60,11 +63,11 @@ class Evaluation:
 
     outputs: Arrays
     loss: float
-    gradients: Arrays = field(default_factory=dict)
+    gradients: Mapping[str, Array] = field(default_factory=dict)
     buffers: Arrays = field(default_factory=dict)
     activations: Mapping[str, Array] = field(default_factory=dict)
-    weights: Arrays = field(default_factory=dict)
-    optimizer: Arrays = field(default_factory=dict)
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    optimizer: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -129,14 +129,14 @@ class JaxRunner(Runner):
     def parameters(self) -> list[str]:
         return list(self._torch_named(self.params))
 
-    def _optimizer_state(self) -> Arrays:
+    def _optimizer_state(self, opt_state: Tree) -> Arrays:
         assert self.rule is not None
         state: Arrays = {}
         for ours, theirs in _STATE_KEYS[self.rule.name].items():
-            slots = self._torch_named(optax.tree_utils.tree_get(self.opt_state, theirs))
+            slots = self._torch_named(optax.tree_utils.tree_get(opt_state, theirs))
             state |= {f"{ours}.{name}": array for name, array in slots.items()}
         if self.rule.name == "adamw":
-            state["step"] = np.asarray(float(optax.tree_utils.tree_get(self.opt_state, "count")))
+            state["step"] = np.asarray(float(optax.tree_utils.tree_get(opt_state, "count")))
         return state
 
     # --- parity --------------------------------------------------------------------------------
@@ -158,16 +158,17 @@ class JaxRunner(Runner):
         result = Evaluation(
             outputs={name: self._outward(value) for name, value in outputs.items()},
             loss=float(loss),
-            gradients=self._torch_named(grads) if gradients else {},
+            gradients=_Later(lambda: self._torch_named(grads)) if gradients else {},
             buffers=self._torch_named(state),
-            activations=_Lazy({n: activations[n] for n in order if n in activations}, self._outward),
+            activations=_Later(lambda: {n: self._outward(activations[n]) for n in order if n in activations}),
         )
         self.state = state
         if step:
             assert self.rule is not None, "load() an optimizer before asking for a step"
             self.params, self.opt_state = self._updater(self.rule)(grads, self.opt_state, self.params)
-            result.weights = self._torch_named(self.params)
-            result.optimizer = self._optimizer_state()
+            params, opt_state = self.params, self.opt_state
+            result.weights = _Later(lambda: self._torch_named(params))
+            result.optimizer = _Later(lambda: self._optimizer_state(opt_state))
         return result
 
     @cache  # noqa: B019 - a runner lives as long as its process
@@ -194,10 +195,10 @@ class JaxRunner(Runner):
 
     @cache  # noqa: B019 - a runner lives as long as its process
     def _updater(self, rule: Optimizer) -> Callable[..., Any]:
-        return self._compiled(make_update(make_transform(rule)))
+        return self._compiled(make_update(make_transform(rule)), donate_argnums=(1, 2))
 
-    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(function) if self.mode == "jit" else function
+    def _compiled(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        return jax.jit(function, **options) if self.mode == "jit" else function
 
     def _inward(self, array: Any) -> Any:
         return np.moveaxis(array, 1, -1) if self.channels_last and np.ndim(array) == 4 else array
@@ -366,20 +367,24 @@ def make_update(transform: optax.GradientTransformation) -> Callable[..., Any]:
     return update
 
 
-class _Lazy(Mapping[str, Any]):
-    """Arrays that are copied to the host only when someone reads them: of activations, few do."""
+class _Later(Mapping[str, Any]):
+    """Arrays that are moved to the host, in torch's layout, only when someone reads them."""
 
-    def __init__(self, arrays: Mapping[str, Any], outward: Callable[[Any], Any]) -> None:
-        self.arrays, self.outward = arrays, outward
+    def __init__(self, make: Callable[[], Arrays]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Arrays:
+        return self._make()
 
     def __getitem__(self, name: str) -> Any:
-        return self.outward(self.arrays[name])
+        return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
+        return iter(self._made)
 
     def __len__(self) -> int:
-        return len(self.arrays)
+        return len(self._made)
 
 
 class _Tap:

@@ -118,7 +118,7 @@ class TorchRunner(Runner):
             slots = self.optimizer.state[parameter]
             for ours, theirs in _STATE_KEYS[self.rule.name].items():
                 value = slots.get(theirs)
-                state[f"{ours}.{name}"] = _numpy(value if value is not None else torch.zeros_like(parameter))
+                state[f"{ours}.{name}"] = _view(value if value is not None else torch.zeros_like(parameter))
             if "step" in slots:
                 state["step"] = np.asarray(float(slots["step"]))
         return state
@@ -158,13 +158,13 @@ class TorchRunner(Runner):
         if step:
             assert self.optimizer is not None, "load() an optimizer before asking for a step"
             self.optimizer.step()
-            result.weights = {n: _numpy(p) for n, p in self.model.named_parameters()}
+            result.weights = {n: _view(p) for n, p in self.model.named_parameters()}
             result.optimizer = self._optimizer_state()
         return result
 
     def _gradients(self) -> Arrays:
         return {
-            name: _numpy(torch.zeros_like(p) if p.grad is None else p.grad)
+            name: _view(torch.zeros_like(p) if p.grad is None else p.grad)
             for name, p in self.model.named_parameters()
         }
 
@@ -436,6 +436,11 @@ def _operation(target: Any) -> str:
 
 
 def _numpy(tensor: Tensor) -> Any:
-    """A copy on the host; bfloat16, which NumPy lacks, becomes float32."""
+    """A copy on the host."""
+    return _view(tensor).copy()
+
+
+def _view(tensor: Tensor) -> Any:
+    """The tensor on the host, not copied where it is there; bfloat16, which NumPy lacks, becomes float32."""
     tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

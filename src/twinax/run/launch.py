@@ -348,9 +348,11 @@ def make_scratch(folder: Path) -> Path:
 
 
 def _oom_kills() -> int:
-    """How often the kernel killed for memory in this control group, where that can be read."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/sys/fs/cgroup/memory.events").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
+    """How often the kernel killed for memory, in this control group and at all, where that can be read."""
+    kills = 0
+    for counters in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        with contextlib.suppress(OSError, ValueError):
+            for line in Path(counters).read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    kills += int(line.split()[1])
+    return kills

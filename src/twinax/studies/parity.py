@@ -13,8 +13,7 @@ fast torch drifts from itself. The bounds are in ``parity_verdict.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from twinax.records import Cell, Json, Options, Outcome, Record, Side, Size, TwinInfo
@@ -107,7 +106,7 @@ class Proof:
     # --- helpers -------------------------------------------------------------------------------
 
     def _file(self, name: str) -> str:
-        return str(self.crew.scratch / f"{name}.safetensors")
+        return str(self.crew.scratch / name)
 
     def _files(self, name: str) -> dict[str, str]:
         return {side: self._file(f"{name}-{side}") for side in ("torch", "jax")}
@@ -184,7 +183,7 @@ class Proof:
             given = self._given(mode) | self._asked_of_narrow(mode)
             self.crew.worker(self.narrow["torch"]).send("evaluate", output=narrow["torch"], **given)
             told = self.torch.call("evaluate", output=wide["torch"], again=True, **self._given(mode))
-            noise = self._noise_of_pass(mode, wide["torch"])
+            noise = self._noise(**self._given(mode))
             envelope = self._narrow_envelope(mode, wide["torch"])
             changed = {"torch": told["changed"], "jax": jax[0].receive()["changed"]}
             for worker in (self.crew.worker(self.narrow["torch"]), jax[1]):
@@ -206,21 +205,21 @@ class Proof:
         """A quick proof looks at float32's gradients in train mode only: one program less to compile."""
         return {"record": False, "gradients": mode == "train" or not self.crew.options.quick}
 
-    def _nudged(self, mode: str, precision: str, seed: int) -> str:
-        """Where torch's float64 pass lies that started from weights nudged in that precision's last place."""
-        path = self._file(f"nudged-{mode}-{precision}-{seed}")
-        self.torch.call("evaluate", output=path, nudge=precision, nudge_seed=seed, **self._given(mode))
-        return path
+    def _noise(self, back: Callable[[], None] | None = None, **setting: Json) -> Noise:
+        """How far rounding moves tensors of a pass, or of a step, from the start; each is measured once.
 
-    def _noise_of_pass(self, mode: str, base: str) -> Noise:
-        """How far rounding moves each tensor of the pass in file ``base``; measured when first asked for."""
+        ``back`` is called after measuring: it brings torch back to where it stood.
+        """
+        known: dict[str, dict[str, float]] = {}
 
-        @cache
-        def noise() -> dict[str, dict[str, float]]:
-            moved = self._nudged(mode, "float64", 0)
-            gaps = _gaps(self._compared(base, moved))
-            self._remove(moved)
-            return gaps
+        def noise(kind: str, names: Sequence[str]) -> Mapping[str, float]:
+            unknown = [name for name in names if name not in known.get(kind, {})]
+            if unknown:
+                for other, gaps in self.torch.call("noise", names=unknown, **setting).items():
+                    known.setdefault(other, {}).update(gaps)
+                if back:
+                    back()
+            return known.get(kind, {})
 
         return noise
 
@@ -228,7 +227,9 @@ class Proof:
         """The farthest that a nudge in float32's last places moves each kind."""
         widest: dict[str, float] = {}
         for seed in range(2 if self.crew.options.quick else 4):
-            moved = self._nudged(mode, "float32", seed)
+            moved = self._file(f"nudged-{mode}-{seed}")
+            nudge = {"nudge": "float32", "nudge_seed": seed, "record": False}
+            self.torch.call("evaluate", output=moved, **nudge, **self._given(mode))
             far = self.judge.call("distances", reference=base, others={"nudged": moved})
             widest = {kind: max(widest.get(kind, 0.0), size(far[kind]["nudged"])) for kind in far}
             self._remove(moved)
@@ -255,7 +256,8 @@ class Proof:
         """Parameters whose gradient is nothing but rounding, and which no output notices."""
         norms = {name: norm for name, (_, norm, _, _) in gradients.items()}
         small = [name for name in norms if not norms[name] > SMALL * max(norms.values())]
-        flat = [name for name in small if not norms[name] > NOISE * noise()["gradients"].get(name, 0.0)]
+        floors = noise("gradients", small) if small else {}
+        flat = [name for name in small if not norms[name] > NOISE * floors.get(name, 0.0)]
         unproved = self.torch.call("insensitive", names=flat)["names"] if flat else []
         detail = f"nothing was proved about {', '.join(unproved)}: no output depends on them"
         self.verdict.check(
@@ -273,8 +275,12 @@ class Proof:
         """N optimizer steps, each from torch's state before it."""
         table: list[Json] = []
         largest: dict[str, dict[str, float | None]] = {}
-        noise = self._noise_of_steps(optimizer)
         before = ""
+
+        def back() -> None:
+            self.torch.call("stand", state=before, optimizer=optimizer)
+
+        noise = self._noise(back, optimizer=optimizer, train=True, sites=self.sites)
         for index in range(self.steps):
             self.crew.say(f"{optimizer}: step {index + 1} of {self.steps} from the same state")
             files = self._files(f"{optimizer}{index}")
@@ -297,36 +303,15 @@ class Proof:
         return table
 
     def _judge_step(
-        self, optimizer: str, index: int, files: Mapping[str, str], noise: Callable[[str], Noise]
+        self, optimizer: str, index: int, files: Mapping[str, str], noise: Noise
     ) -> dict[str, dict[str, float | None]]:
         compared = self._compared(**files)
         setting = f"{optimizer}, train mode, float64"
-        rounding = noise(files["torch"])
         return {
-            kind: self.verdict.judged(kind, compared[kind], setting, rounding, index)
+            kind: self.verdict.judged(kind, compared[kind], setting, noise, index)
             for kind in AFTER_STEP
             if compared[kind]
         }
-
-    def _noise_of_steps(self, optimizer: str) -> Callable[[str], Noise]:
-        """``noise(where torch stands)()``: how far rounding moves each tensor of a step.
-
-        Measured on the first step, when first asked for, and good for all: noise hardly grows with steps.
-        """
-        known: dict[str, dict[str, float]] = {}
-
-        def noise(stands: str) -> dict[str, dict[str, float]]:
-            if not known:
-                shared = {"optimizer": optimizer, "index": 0, "sites": self.sites}
-                base, moved = self._file("noise-base"), self._file("noise-moved")
-                self.torch.call("step", output=base, **shared)
-                self.torch.call("step", output=moved, nudged=True, **shared)
-                known.update(_gaps(self._compared(base, moved)))
-                self._remove(base, moved)
-                self.torch.call("stand", state=stands, optimizer=optimizer)
-            return known
-
-        return lambda stands: lambda: noise(stands)
 
     # --- free running --------------------------------------------------------------------------
 
@@ -346,11 +331,3 @@ class Proof:
         runs: dict[str, Json] = {**files, "nudged": nudged}
         found = self.judge.call("drifts", steps=self.steps, **runs)
         return self.verdict.trajectory(found["twin"], found["envelope"])
-
-
-def _gaps(compared: Mapping[str, Found]) -> dict[str, dict[str, float]]:
-    """How far each tensor moved; one that became NaN moved without bound, and excuses nothing."""
-    return {
-        kind: {name: gap if gap is not None else 0.0 for name, (_, _, gap, _) in found.items()}
-        for kind, found in compared.items()
-    }

@@ -1,7 +1,7 @@
 """What the parity study does inside its workers.
 
 A worker with a side runs the model and writes arrays; the worker of side ``both`` reads what two of
-them wrote and compares. Array files are safetensors with names like ``gradients/conv1.weight``.
+them wrote and compares.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,13 @@ from safetensors.numpy import save_file
 from twinax.compare import Difference, compare, difference, together
 from twinax.frameworks.base import OPTIMIZERS, DropoutSite, Evaluation, Runner
 from twinax.records import Json, Options
+from twinax.studies import parity_files as files
 from twinax.studies.base import Context, Verb
+from twinax.studies.parity_files import KINDS
 from twinax.twin import Array, Arrays, Twin
 
 NARROW_ULPS = 4
 STEADY = 1e-9  # sums in another order move the last places of float64; a random draw moves everything
-KINDS = ("outputs", "loss", "gradients", "buffers", "weights", "optimizer", "activations")
 
 
 def steps_of(options: Options) -> int:
@@ -169,13 +169,13 @@ def evaluate(
         return runner.evaluate(batch, train=train, gradients=gradients, record=record, masks=masks)
 
     result = once()
-    write(output, result)
-    return {
+    answer = {
         "changed": first_change(result, once()) if again else "",
         "gradients": list(result.gradients),
         "activations": list(result.activations),
-        "parameters": runner.parameters(),
     }
+    files.write(output, result)
+    return answer
 
 
 def first_change(first: Evaluation, second: Evaluation) -> str:
@@ -197,35 +197,65 @@ def step(
     sites: list[dict[str, Json]],
     output: str,
     state: str = "",
-    nudged: bool = False,
 ) -> dict[str, Json]:
-    """One optimizer step in train mode, from the start (index 0), from a file, or from where it stands.
+    """One optimizer step in train mode, from the start (index 0), from a state, or from where it stands.
 
-    The file is removed once it has been read: the next ones need the room.
+    The state is removed once it has been read: the next ones need the room.
     """
     runner, _ = _both(context)
-    rule = OPTIMIZERS[optimizer]
     if state:
-        before = read(state)
-        Path(state).unlink()
-        runner.load({**before["buffers"], **before["weights"]}, rule, before["optimizer"])
+        stand(context, optimizer=optimizer, state=state)
+        files.remove(state)
     elif index == 0:
-        start = _start(context)
-        runner.load(nudge_wide(start, context.options.seed) if nudged else start, rule)
+        runner.load(_start(context), OPTIMIZERS[optimizer])
     masks = draw_masks(sites, context.options.seed, index)
+    # recorded, though activations are not kept: the program compiled for `evaluate` serves here too
     result = runner.evaluate(_batch(context, index), train=True, record=True, masks=masks, step=True)
-    result.activations = {}  # the functions compiled for `evaluate` serve here too; only their rest is kept
-    write(output, result)
+    files.write(output, result, kinds=KINDS[:-1])
     return {"loss": result.loss}
 
 
 def stand(context: Context, *, optimizer: str, state: str) -> dict[str, Json]:
-    """Go back to where a step ended, after something else was tried."""
+    """Go where a step ended: that of the other side, or an own one after something else was tried."""
     runner, _ = _both(context)
-    after = read(state)
-    weights = {**after["buffers"], **after["weights"]}
-    runner.load(weights, OPTIMIZERS[optimizer], after["optimizer"])
+    weights = {**files.read(state, "buffers"), **files.read(state, "weights")}
+    runner.load(weights, OPTIMIZERS[optimizer], files.read(state, "optimizer"))
     return {}
+
+
+def noise(
+    context: Context, *, names: list[str], train: bool, sites: list[dict[str, Json]], optimizer: str = ""
+) -> dict[str, Json]:
+    """How far tensors move when the weights move by one unit in the last place of float64.
+
+    Args:
+        names: Parameters, whose gradients, values and optimizer state are meant, or other tensors.
+        train: Train mode.
+        sites: Dropout layers.
+        optimizer: Also make one step of it, from the start.
+
+    Returns:
+        ``{kind: {name: gap}}``
+    """
+    runner, _ = _both(context)
+    start = _start(context)
+    masks = draw_masks(sites, context.options.seed, 0) if train else None
+
+    def of_these(weights: Arrays) -> dict[str, Arrays]:
+        runner.load(weights, OPTIMIZERS.get(optimizer))
+        batch, step = _batch(context, 0), bool(optimizer)
+        result = runner.evaluate(batch, train=train, record=True, masks=masks, step=step)
+        kept = {}
+        for kind in KINDS[:-1]:
+            held = files.arrays(result, kind)
+            wanted = [key for key in held if any(key == n or key.endswith(f".{n}") for n in names)]
+            kept[kind] = {key: np.array(held[key]) for key in wanted}
+        return kept
+
+    base, moved = of_these(start), of_these(nudge_wide(start, 0))
+    gaps = {kind: {n: difference(a, moved[kind][n]).gap for n, a in base[kind].items()} for kind in base}
+    # one that became NaN moved without bound, and excuses nothing
+    return {kind: {n: gap if math.isfinite(gap) else 0.0 for n, gap in g.items()} for kind, g in gaps.items()}
 
 
 def run_free(
@@ -271,63 +301,36 @@ def insensitive(context: Context, *, names: list[str]) -> dict[str, Json]:
     return {"names": unnoticed}
 
 
-def write(path: str, result: Evaluation) -> None:
-    """Write an evaluation: every tensor under ``kind/name``."""
-    groups: dict[str, Arrays] = {kind: getattr(result, kind) for kind in KINDS if kind != "loss"}
-    tensors = {f"{kind}/{name}": array for kind, group in groups.items() for name, array in group.items()}
-    tensors["loss/loss"] = np.asarray([result.loss])
-    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, path)
-
-
-def read(path: str) -> dict[str, Arrays]:
-    """An evaluation back from its file, by kind."""
-    groups: dict[str, Arrays] = {kind: {} for kind in KINDS}
-    with safe_open(path, framework="np") as file:
-        for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-            kind, _, name = key.partition("/")
-            groups[kind][name] = file.get_tensor(key)
-    return groups
-
-
 # --- verbs of the worker that compares -------------------------------------------------------------
 
 
 def judge(context: Context, *, torch: str, jax: str) -> dict[str, Json]:
-    """Compare two files tensor by tensor: ``{kind: {name: [error, norm, gap, fault]}}``.
+    """Compare two evaluations tensor by tensor: ``{kind: {name: [error, norm, gap, fault]}}``.
 
-    One tensor of each file is in memory at a time.
+    One tensor of each is in memory at a time.
     """
-    found: dict[str, dict[str, Json]] = {kind: {} for kind in KINDS}
-    with safe_open(torch, framework="np") as a, safe_open(jax, framework="np") as b:
-        theirs = set(b.keys())
-        for key in a.keys():  # noqa: SIM118 - safe_open is no mapping
-            kind, _, name = key.partition("/")
-            if key in theirs:
-                found[kind][name] = _plain(difference(a.get_tensor(key), b.get_tensor(key)))
-            elif kind != "activations":  # the two sides may be cut into submodules differently
-                found[kind][name] = [None, 0.0, None, "missing in jax"]
-        for key in theirs - set(a.keys()):
-            kind, _, name = key.partition("/")
-            if kind != "activations":
-                found[kind][name] = [None, 0.0, None, "missing in torch"]
+    found: dict[str, dict[str, Json]] = {}
+    for kind in KINDS:
+        with files.opened(torch, kind) as a, files.opened(jax, kind) as b:
+            found[kind] = {name: _plain(difference(a[name], b[name])) for name in a if name in b}
+            if kind != "activations":  # the two sides may be cut into submodules differently
+                found[kind] |= {name: [None, 0.0, None, "missing in jax"] for name in a if name not in b}
+                found[kind] |= {name: [None, 0.0, None, "missing in torch"] for name in b if name not in a}
     return {"found": found}
 
 
 def distances(context: Context, *, reference: str, others: dict[str, str]) -> dict[str, Json]:
     """How far other evaluations lie from the float64 one: ``{kind: {other: distance}}``.
 
-    Each kind is taken as one vector; a kind that the others were not asked for is left out. One tensor
-    of each file is in memory at a time.
+    Each kind is taken as one vector; a kind that the others were not asked for is left out.
     """
     found: dict[str, dict[str, Json]] = {}
-    with safe_open(reference, framework="np") as wide:
+    for kind in ("outputs", "loss", "gradients", "buffers"):
         for label, path in others.items():
-            with safe_open(path, framework="np") as narrow:
-                for kind in ("outputs", "loss", "gradients", "buffers"):
-                    keys = [key for key in wide.keys() if key.startswith(f"{kind}/")]  # noqa: SIM118
-                    if keys and any(key.startswith(f"{kind}/") for key in narrow.keys()):  # noqa: SIM118
-                        each = (difference(wide.get_tensor(k), narrow.get_tensor(k)) for k in keys)
-                        found.setdefault(kind, {})[label] = _finite(together(each))
+            with files.opened(reference, kind) as wide, files.opened(path, kind) as narrow:
+                if wide and narrow:
+                    each = (difference(wide[name], narrow[name]) for name in wide)
+                    found.setdefault(kind, {})[label] = _finite(together(each))
     return found
 
 
@@ -364,9 +367,9 @@ def _finite(value: float) -> float | None:
 
 
 def remove(context: Context, *, paths: list[str]) -> dict[str, Json]:
-    """Delete array files that nobody needs any more."""
+    """Delete evaluations that nobody needs any more."""
     for path in paths:
-        Path(path).unlink(missing_ok=True)
+        files.remove(path)
     return {}
 
 
@@ -378,6 +381,7 @@ VERBS: Mapping[str, Verb] = {
         evaluate,
         step,
         stand,
+        noise,
         run_free,
         insensitive,
         judge,

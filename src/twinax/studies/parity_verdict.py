@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from twinax.records import Json
@@ -19,8 +19,8 @@ DRAWS = "the model draws random numbers outside dropout layers, where no mask ca
 Found = Mapping[str, list[Json]]
 """Tensor name → [error, norm of the reference, gap, fault], as the comparing worker answers."""
 
-Noise = Callable[[], Mapping[str, Mapping[str, float]]]
-"""Kind → tensor name → how far rounding alone moves it; called only where a tensor needs it."""
+Noise = Callable[[str, Sequence[str]], Mapping[str, float]]
+"""``(kind, names) -> name → how far rounding alone moves it``; asked only for tensors that need it."""
 
 Error = float | None
 """A norm-relative error; None where two tensors cannot be compared, which is worse than any number."""
@@ -65,11 +65,11 @@ class Verdict:
     def judged(self, kind: str, found: Found, setting: str, noise: Noise, step: int = 0) -> dict[str, Error]:
         """Errors by name, with the differing tensors noted; pure rounding on both sides counts as 0."""
         errors: dict[str, Error] = {}
+        doubtful = [name for name, (error, _, _, fault) in found.items() if size(error) > BOUND and not fault]
+        floors = noise(kind, doubtful) if doubtful else {}
         for name, (error, norm, gap, fault) in found.items():
-            if size(error) > BOUND and not fault:
-                floor = NOISE * noise()[kind].get(name, 0.0)
-                if norm <= floor and size(gap) <= floor:
-                    error = 0.0
+            if name in floors and max(norm, size(gap)) <= NOISE * floors[name]:
+                error = 0.0
             errors[name] = error
             if size(error) > BOUND:
                 self.mismatch(kind, name, error, setting, step=step, detail=fault)
