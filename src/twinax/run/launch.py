@@ -299,6 +299,12 @@ class LocalWorker:
         self._in = self._out = -1
 
 
+UNTIMED = {
+    "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait take the cores from other workers
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),  # glibc then gives a freed array's memory back at once
+}
+
+
 def worker_environment(options: Options, caches: Path, timed: bool) -> dict[str, str]:
     """The worker's environment: threads, device, and where compile caches lie."""
     threads = str(options.threads or len(psutil.Process().cpu_affinity()))
@@ -314,8 +320,7 @@ def worker_environment(options: Options, caches: Path, timed: bool) -> dict[str,
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PYTHONUNBUFFERED": "1",
-        # threads that spin while they wait take the cores from workers that compute at the same time
-        **({} if timed else {"OMP_WAIT_POLICY": "passive"}),
+        **({} if timed else UNTIMED),
     }
 
 
