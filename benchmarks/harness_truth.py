@@ -14,10 +14,10 @@ from twinax.measure.stats import ratio_interval
 from twinax.records import MODES, Cell, Size
 from twinax.sources import resolve
 
-MODELS = {"xor": Size(batch=4)}
-X = {"resnet50": Size(batch=4, dims={"image": 64})}
-PROCESSES = 1
-ROUNDS = {"xor": 20, "resnet50": 2}
+# the shortest step, where every microsecond of overhead shows, and one of a real model
+MODELS = {"xor": Size(batch=4), "resnet50": Size(batch=4, dims={"image": 64})}
+PROCESSES = 3
+ROUNDS = 10
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
                     found = []
                     for i in range(PROCESSES):
                         cell = Cell(twin=name, study="truth", side=side, mode=mode, size=size, repeat=i)
-                        found.append(crew.worker(cell).call("compare", rounds=ROUNDS[name]))
+                        found.append(crew.worker(cell).call("compare", rounds=ROUNDS))
                         crew.stop(cell)
                     rows.append([name, f"{side} {mode}", *row(found)])
                     print(*rows[-1], flush=True)

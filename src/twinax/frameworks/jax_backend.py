@@ -243,14 +243,7 @@ class JaxRunner(Runner):
             function = lowered.compile()
             compiled = time.perf_counter() - start - traced
             facts = _compiler_facts(function)
-        holder = {"carry": carry}
-
-        def call(i: int) -> None:
-            result, carried = function(*holder["carry"], data[i % len(data)])
-            if carried is not None:
-                holder["carry"] = carried
-            jax.block_until_ready((result, carried))
-
+        call = _stepping(function, carry, data) if program == "step" else _repeating(function, carry, data)
         call(0)
         first = time.perf_counter() - start
         return Prepared(call, Phases(trace=traced, compile=compiled, first=first), facts)
@@ -365,6 +358,32 @@ def make_update(transform: optax.GradientTransformation) -> Callable[..., Any]:
         return optax.apply_updates(params, updates), opt_state
 
     return update
+
+
+def _stepping(
+    function: Callable[..., Any], carry: tuple[Tree, ...], data: Sequence[Any]
+) -> Callable[[int], None]:
+    """Each call takes up what the call before left: a loop of training."""
+    count = len(data)
+
+    def call(i: int) -> None:
+        nonlocal carry
+        result, carry = function(*carry, data[i % count])
+        jax.block_until_ready((result, carry))
+
+    return call
+
+
+def _repeating(
+    function: Callable[..., Any], carry: tuple[Tree, ...], data: Sequence[Any]
+) -> Callable[[int], None]:
+    """Each call starts from the same parameters and state."""
+    count = len(data)
+
+    def call(i: int) -> None:
+        jax.block_until_ready(function(*carry, data[i % count]))
+
+    return call
 
 
 class _Later(Mapping[str, Any]):

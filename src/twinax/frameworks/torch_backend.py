@@ -144,7 +144,7 @@ class TorchRunner(Runner):
             self._masked(masks),
             _recording(self.model, activations, record),
         ):
-            outputs = self.model(*(data[name] for name in self.inputs))
+            outputs = self.model(*self._arguments(data))
             loss = self.code.loss(outputs, data)
         if gradients:
             loss.backward()
@@ -175,6 +175,9 @@ class TorchRunner(Runner):
             moved[name] = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
         return moved
 
+    def _arguments(self, data: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        return tuple(data[name] for name in self.inputs)
+
     def _dropout_layers(self) -> Iterator[tuple[str, Any]]:
         return ((path, m) for path, m in self.model.named_modules() if isinstance(m, _DROPOUTS))
 
@@ -204,7 +207,7 @@ class TorchRunner(Runner):
         saved = self.weights()
         self.model.train()
         with torch.no_grad():
-            self.model(*(data[name] for name in self.inputs))
+            self.model(*self._arguments(data))
         for hook in hooks:
             hook.remove()
         self.load(saved, self.rule)  # the pass in train mode moved the running statistics
@@ -218,11 +221,11 @@ class TorchRunner(Runner):
     # --- timing --------------------------------------------------------------------------------
 
     def prepare(self, program: str, batches: Sequence[Arrays]) -> Prepared:
-        data = [self._on_device(batch) for batch in batches]
+        data = [(self._arguments(moved), moved) for moved in map(self._on_device, batches)]
         run = self._program(program)
         before = self._compile_seconds()
         start = time.perf_counter()
-        run(data[0])
+        run(*data[0])
         self._finish()
         first = time.perf_counter() - start
         traced, compiled = (now - then for now, then in zip(self._compile_seconds(), before, strict=True))
@@ -236,16 +239,16 @@ class TorchRunner(Runner):
             )
         self._compiled = phases
 
-        model, training, on_gpu = self.model, program != "forward", self.device.type == "cuda"
+        model, training, on_gpu, count = self.model, program != "forward", self.device.type == "cuda", len(data)
 
         def call(i: int) -> None:
-            if model.training != training:  # another program was prepared or run meanwhile
+            if model.training is not training:  # another program was prepared or run meanwhile
                 model.train(training)
-            run(data[i % len(data)])
+            run(*data[i % count])
             if on_gpu:
                 torch.cuda.synchronize()
 
-        flops = self._count_flops(run, data[0]) if self.mode == "eager" else {}
+        flops = self._count_flops(lambda: run(*data[0])) if self.mode == "eager" else {}
         return Prepared(call, phases, flops)
 
     def _compile_seconds(self) -> tuple[float, float]:
@@ -257,40 +260,39 @@ class TorchRunner(Runner):
         traced = max(spent.get("_compile.compile_inner", 0.0) - backend, 0.0)
         return traced, backend + spent.get("backward._backward_impl", 0.0)
 
-    def _program(self, program: str) -> Callable[[dict[str, Tensor]], Any]:
-        model, loss, names = self.model, self.code.loss, self.inputs
+    def _program(self, program: str) -> Callable[[tuple[Tensor, ...], dict[str, Tensor]], Any]:
+        """``run(the model's arguments, the whole batch)``; the loss reads the batch."""
+        model, loss = self.model, self.code.loss
         optimizer = self.optimizer or self._make_optimizer(Optimizer("sgd", 1e-4, momentum=0.9), None)
         model.train(program != "forward")
 
-        def forward(data: dict[str, Tensor]) -> Any:
-            return model(*(data[name] for name in names))
+        def forward(arguments: tuple[Tensor, ...]) -> Any:
+            return model(*arguments)
 
-        def objective(data: dict[str, Tensor]) -> Tensor:
-            return loss(model(*(data[name] for name in names)), data)
+        def objective(arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> Tensor:
+            return loss(model(*arguments), data)
 
         if self.mode == "compile":
             forward, objective = torch.compile(forward), torch.compile(objective)
 
-        def serve(data: dict[str, Tensor]) -> Any:
+        def serve(arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> Any:
             with torch.no_grad():
-                return forward(data)
+                return forward(arguments)
 
-        def grad(data: dict[str, Tensor]) -> None:
+        def grad(arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> None:
             model.zero_grad(set_to_none=True)
-            objective(data).backward()
+            objective(arguments, data).backward()
 
-        def step(data: dict[str, Tensor]) -> None:
+        def step(arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> None:
             optimizer.zero_grad(set_to_none=True)
-            objective(data).backward()
+            objective(arguments, data).backward()
             optimizer.step()
 
         return {"forward": serve, "grad": grad, "step": step}[program]
 
-    def _count_flops(
-        self, run: Callable[[dict[str, Tensor]], Any], data: dict[str, Tensor]
-    ) -> dict[str, float]:
+    def _count_flops(self, run: Callable[[], Any]) -> dict[str, float]:
         with FlopCounterMode(display=False) as counter:
-            run(data)
+            run()
         return {"flops": float(counter.get_total_flops())}
 
     def _finish(self) -> None:
@@ -324,7 +326,7 @@ class TorchRunner(Runner):
 
     def capture(self, program: str, batch: Arrays) -> Captured:
         data = self._on_device(batch)
-        arguments = tuple(data[name] for name in self.inputs)
+        arguments = self._arguments(data)
         self.model.train(program != "forward")
         try:
             if program == "forward":
@@ -346,7 +348,7 @@ class TorchRunner(Runner):
         return Captured({f"{program}.aten.txt": text}, {"aten": dict(counts.most_common())})
 
     def _joint(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], data: dict[str, Tensor]) -> Any:
-        arguments = tuple(data[name] for name in self.inputs)
+        arguments = self._arguments(data)
         outputs = torch.func.functional_call(self.model, {**parameters, **buffers}, arguments)
         loss = self.code.loss(outputs, data)
         return torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
