@@ -5,7 +5,7 @@ twin ``xor``), five for each side, and times them as the speed study does: its r
 order, its interval and its verdict. Any winner is a false one. Then the first five are slowed down by
 5 % and compared again with the others.
 
-    python benchmarks/aa.py [comparisons]        200 comparisons take about 40 minutes
+    python benchmarks/aa.py [comparisons]        200 comparisons take about 25 minutes
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from twinax.studies.speed import processes, take_turn
 
 POOL = 20  # processes that are alive
 SLOWDOWN = 1.05
-ROUNDS = 5  # turns of each process; the study makes up to ten
+ROUNDS = 3  # turns of each process, the fewest that the study makes; up to ten where a step is short
 PROGRAM = "step"
 
 Samples = dict[str, list[float]]

@@ -16,6 +16,7 @@ from twinax.sources import resolve
 
 # the shortest step, where every microsecond of overhead shows, and one of a real model
 MODELS = {"xor": Size(batch=4), "resnet50": Size(batch=4, dims={"image": 64})}
+LEFT_OUT = {("resnet50", "op_by_op")}  # a step takes ten seconds, in which no overhead of ours could show
 PROCESSES = 3
 ROUNDS = 10
 
@@ -27,6 +28,8 @@ def main() -> None:
         with workers(resolve(name).info, "support.truth_verbs") as crew:
             for side, modes in MODES.items():
                 for mode in modes:
+                    if (name, mode) in LEFT_OUT:
+                        continue
                     found = []
                     for i in range(PROCESSES):
                         cell = Cell(twin=name, study="truth", side=side, mode=mode, size=size, repeat=i)
