@@ -2,9 +2,9 @@
 
 Forward in eval mode, and loss with gradient in train mode; every implementation in a process of its own,
 taking turns in random order. A ratio above 1 means that the zoo's is slower. What is not installed is
-listed as such; Keras' models are at hand after
+listed as such; torchvision, timm (which needs it) and Keras' models are at hand after
 
-    pip install keras && pip install --no-deps keras-hub regex sentencepiece kagglehub
+    pip install keras torchvision regex sentencepiece kagglehub==0.3.12 && pip install --no-deps keras-hub
 
     python benchmarks/zoo_vs_public.py
 """
