@@ -28,6 +28,9 @@ Json = Any  # a JSON value: None, bool, int, float, str, list or dict of these
 MODES: Mapping[str, tuple[str, ...]] = {"torch": ("eager", "compile"), "jax": ("op_by_op", "jit")}
 """The modes of each side, in the order in which they are shown."""
 
+PROVED: Mapping[str, str] = {"torch": "eager", "jax": "jit"}
+"""The mode in which each side is proved, captured and trained; other modes are held against it."""
+
 
 class Outcome(StrEnum):
     """How a cell ended, by name."""

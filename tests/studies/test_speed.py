@@ -32,6 +32,9 @@ class Worker:
         if verb == "prepare":
             phases = {"trace_s": 0.1, "compile_s": 0.2, "first_s": 0.4, "flops": 1e6, "compiled": {}}
             return {**phases, "iteration_s": seconds}
+        if verb == "fingerprint":
+            moved = 0.1 if self.fails_at == (self.cell.mode, "computes something else") else 0.0
+            return {"outputs": {"output": [10.0, 1.0 + moved]}}
         if verb == "time_block":
             samples = [seconds] * arguments["samples"]
             return {"samples_s": samples, "foreign_cpu": 0.2, "disturbed": self.cell.mode == "eager"}
@@ -54,6 +57,10 @@ class Crew:
         self.alive.setdefault(cell.id, Worker(cell, self.diary, self.fails_at))
         self.most_alive = max(self.most_alive, len(self.alive))
         return self.alive[cell.id]
+
+    def start(self, *cells):
+        for cell in cells:
+            self.worker(cell)
 
     def stop(self, cell):
         self.diary.append((cell.id, "stopped", {}))
@@ -168,6 +175,15 @@ def test_a_cell_that_fails_leaves_and_the_others_go_on(verb):
     assert not crew.alive
 
 
+def test_a_mode_that_computes_something_else_is_not_timed():
+    crew, records = conduct(Options(), fails_at=("compile", "computes something else"))
+    wrong = of(records, "compile")
+    assert wrong.outcome is Outcome.MISMATCH
+    assert "moves by 1.0e-02 of its norm from mode eager" in wrong.message and "--modes eager" in wrong.hint
+    assert all(r.outcome is Outcome.OK for r in records.values() if r.cell.mode != "compile")
+    assert not [cell for cell, verb, _ in crew.diary if verb == "time_block" and ".compile." in cell]
+
+
 def test_calibration_shows_both_sides_the_same_work():
     _, records = conduct(Options())
     found = [r.measurements for r in records.values() if r.cell.mode == "calibrate"]
@@ -186,6 +202,17 @@ def context(name, side, tmp_path):
     cell = next(c for c in group.cells if c.side == side)
     weights = twin.init(twin.config, 0)
     return Context(twin, cell, options, make_runner(cell, twin, weights), weights, tmp_path, tmp_path)
+
+
+def test_both_sides_have_the_same_fingerprint(tmp_path):
+    found = []
+    for side in ("torch", "jax"):
+        here = context("xor", side, tmp_path)
+        speed_verbs.prepare(here, program="forward")
+        found.append(speed_verbs.fingerprint(here)["outputs"])
+    assert set(found[0]) == {"logits", "probability"}
+    for name in found[0]:
+        assert found[0][name] == pytest.approx(found[1][name], rel=1e-5)
 
 
 @pytest.mark.parametrize("side", ["torch", "jax"])

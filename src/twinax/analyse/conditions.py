@@ -135,6 +135,7 @@ def _graphs(run: Run) -> list[Finding]:
 
 
 ENDINGS: dict[Outcome, tuple[str, Severity]] = {
+    Outcome.MISMATCH: ("gives another result", "problem"),
     Outcome.UNSUPPORTED: ("is not supported here", "note"),
     Outcome.OUT_OF_MEMORY: ("ran out of memory", "problem"),
     Outcome.TIMED_OUT: ("fell silent", "problem"),
@@ -144,10 +145,11 @@ ENDINGS: dict[Outcome, tuple[str, Severity]] = {
 
 
 def _cells(run: Run) -> list[Finding]:
-    """Cells that did not end ``ok``, alike ones together; a mismatch is told by the parity finding."""
+    """Cells that did not end ``ok``, alike ones together; studies that judge tell of a mismatch themselves."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in run.records:
-        if record.outcome in ENDINGS:
+        judged = record.outcome is Outcome.MISMATCH and record.cell.study in ("parity", "training")
+        if record.outcome in ENDINGS and not judged:
             groups.setdefault((record.outcome.value, record.message), []).append(record)
     found = [_ended(records) for records in groups.values()]
     return [*found, *_never_run(cell.id for cell in run.planned if run.record(cell) is None)]

@@ -101,11 +101,14 @@ class Prepared:
         phases: What it took to get here.
         compiled: What the compiler says of the program: ``flops``, ``argument_bytes``,
             ``output_bytes``, ``temporary_bytes``; empty where it says nothing.
+        outputs: Runs ``forward`` on batch 0 and gives the model's outputs, in torch's layout; gives
+            nothing for the other programs.
     """
 
     call: Callable[[int], None]
     phases: Phases
     compiled: Mapping[str, float]
+    outputs: Callable[[], Arrays] = dict
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,13 @@ class JaxRunner(Runner):
         call = _stepping(function, carry, data) if program == "step" else _repeating(function, carry, data)
         call(0)
         first = time.perf_counter() - start
-        return Prepared(call, Phases(trace=traced, compile=compiled, first=first), facts)
+
+        def outputs() -> Arrays:
+            if program != "forward":
+                return {}
+            return {n: self._outward(value) for n, value in named_outputs(function(*carry, data[0])[0])}
+
+        return Prepared(call, Phases(trace=traced, compile=compiled, first=first), facts, outputs)
 
     def _program(self, program: str) -> tuple[Callable[..., Any], tuple[Tree, ...], tuple[int, ...]]:
         """``function(*carry, data) -> result, new carry``, its first carry, and which of it is donated."""

@@ -55,12 +55,12 @@ class TorchRunner(Runner):
         device: str = "cpu",
         channels_last: bool = False,
     ) -> None:
-        """``channels_last`` belongs to the JAX side; torch reads NCHW, as batches are made."""
+        """``channels_last`` says that the JAX side reads NHWC; torch reads NCHW, as batches are made."""
         if device == "cuda" and not torch.cuda.is_available():
             raise DeviceMissing("torch finds no CUDA device on this machine.", "Use --device cpu.")
         torch.backends.cudnn.allow_tf32 = False  # float32 means float32 on both sides
         torch.backends.cuda.matmul.allow_tf32 = False
-        self.code, self.inputs, self.mode = code, tuple(inputs), mode
+        self.code, self.inputs, self.mode, self.channels_last = code, tuple(inputs), mode, channels_last
         self.dtype, self.device = getattr(torch, dtype), torch.device(device)
         self.model: nn.Module = code.build(config).to(device=self.device, dtype=self.dtype)
         self.optimizer: torch.optim.Optimizer | None = None
@@ -248,8 +248,12 @@ class TorchRunner(Runner):
             if on_gpu:
                 torch.cuda.synchronize()
 
+        def outputs() -> Arrays:
+            model.train(training)
+            return {name: _numpy(value) for name, value in named_outputs(run(*data[0]))}
+
         flops = self._count_flops(lambda: run(*data[0])) if self.mode == "eager" else {}
-        return Prepared(call, phases, flops)
+        return Prepared(call, phases, flops, outputs)
 
     def _compile_seconds(self) -> tuple[float, float]:
         """Seconds that dynamo spent so far: tracing, and in its backend compiler (forward and backward)."""
@@ -364,7 +368,7 @@ class TorchRunner(Runner):
             "matmul precision": torch.get_float32_matmul_precision(),
             "TF32": bool(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32),
             "threads": torch.get_num_threads(),
-            "image layout": "NCHW, contiguous",
+            "image layout": "NCHW, contiguous" if self.channels_last else "as given",
             "compiler": "inductor, default options" if self.mode == "compile" else "none",
             "buffers reused in step": "in place",
             "attention kernel": "as the model's source writes it",

@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import sysconfig
 import time
 import traceback
 from collections.abc import Sequence
@@ -23,10 +24,11 @@ from typing import Any
 
 from twinax.errors import CellFailed, DiskFull, TwinaxError, UserFileError
 from twinax.frameworks.base import Runner
-from twinax.records import Cell, Json, Options
+from twinax.records import MODES, PROVED, Cell, Json, Options
 from twinax.studies.base import Context
 
 OTHER = {"torch": ("jax", "jaxlib", "flax", "optax"), "jax": ("torch",)}
+PACKAGE = Path(__file__).parent.parent  # twinax itself
 FRAMEWORK = {"torch": ("torch",), "jax": ("jax", "flax.nnx", "optax")}
 
 
@@ -114,16 +116,11 @@ def make_runner(cell: Cell, twin: Any, weights: Any) -> Runner:
         twin.config,
         weights,
         twin.inputs,
-        mode=cell.mode if cell.mode in ("eager", "compile", "op_by_op", "jit") else default_mode(cell.side),
+        mode=cell.mode if cell.mode in MODES[cell.side] else PROVED[cell.side],  # calibrate, inspect: no mode
         dtype=cell.dtype,
         device=cell.device,
         channels_last=twin.channels_last,
     )
-
-
-def default_mode(side: str) -> str:
-    """The mode in which a side is proved, and used where a cell names none of its own."""
-    return {"torch": "eager", "jax": "jit"}[side]
 
 
 def environment(side: str) -> dict[str, Json]:
@@ -151,13 +148,20 @@ def describe(error: BaseException) -> dict[str, Json]:
     if _out_of_memory(error, text):
         hint = "Use a smaller --batch, or free memory."
         return {"type": "CellFailed", "outcome": "out_of_memory", "what": text[:500], "hint": hint}
-    where = traceback.extract_tb(error.__traceback__)[-1]
     return {
         "type": "CellFailed",
         "outcome": "crashed",
-        "what": f"{text[:1000]} ({where.filename}:{where.lineno})",
+        "what": f"{text[:1000]} ({_where(error)})",
         "hint": "The cell's log holds the traceback.",
     }
+
+
+def _where(error: BaseException) -> str:
+    """File and line of the innermost frame that is nobody's library: the user's; else of the innermost."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"), str(PACKAGE))
+    own = [frame for frame in frames if not any(library in frame.filename for library in libraries)]
+    return f"{(own or frames)[-1].filename}:{(own or frames)[-1].lineno}"
 
 
 def _out_of_memory(error: BaseException, text: str) -> bool:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from twinax.errors import CellFailed
-from twinax.records import Cell, Json, Options, Outcome, Record, Size, TwinInfo
+from twinax.records import PROVED, Cell, Json, Options, Outcome, Record, Size, TwinInfo
 from twinax.studies.base import Crew, Group, Study
 
 PROGRAMS = ("forward", "grad")
-MODE = {"torch": "eager", "jax": "jit"}
 
 
 class GraphStudy(Study):
@@ -30,7 +29,7 @@ class GraphStudy(Study):
                 twin=info.name,
                 study=self.name,
                 side=side,
-                mode=MODE[side],
+                mode=PROVED[side],
                 size=size,
                 dtype=options.dtype,
                 device=options.device,

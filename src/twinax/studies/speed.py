@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 from twinax.errors import CellFailed
-from twinax.records import MODES, Cell, Json, Options, Outcome, Record, Side, Size, TwinInfo
+from twinax.records import MODES, PROVED, Cell, Json, Options, Outcome, Record, Side, Size, TwinInfo
 from twinax.studies.base import Crew, Group, Study, Worker
 from twinax.studies.speed_verbs import BLOCK_S
 
 PROGRAMS = ("forward", "grad", "step")
-QUICK_MODES = ("eager", "jit")
 ROUNDS = {"quick": (3, 6, 3.0), "full": (3, 10, 20.0)}
 """Turns of each worker per program: at least, at most, and the seconds that all of them together may take."""
 SAMPLES = 10  # per turn at most; a sample of a short program is the mean of many calls
+AGREE = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 5e-2}
+"""How far, of its norm, an output may move from mode to mode: a compiler may add in another order."""
 PEAK = ("matmul", [1024, 768, 3072])
 TRIAD = ("bandwidth", [1 << 24])
 
@@ -59,7 +60,7 @@ class SpeedStudy(Study):
         if group.cells[0].mode == "calibrate":
             yield from calibrate(group.cells, crew)
             return
-        chosen = crew.options.modes or (QUICK_MODES if crew.options.quick else ())
+        chosen = crew.options.modes or (tuple(PROVED.values()) if crew.options.quick else ())
         wanted = [cell for cell in group.cells if not chosen or cell.mode in chosen]
         for cell in group.cells:
             if cell not in wanted:
@@ -81,6 +82,7 @@ class Contest:
         self.workers: dict[str, Worker] = {}
         self.found: dict[str, dict[str, Json]] = {}
         self.seconds: dict[str, float] = {}  # about what a call of the current program takes
+        self.outputs: dict[str, dict[str, list[float]]] = {}  # by cell: see `fingerprint`
         self.failed: list[Record] = []
 
     def run(self) -> Iterator[Record]:
@@ -93,6 +95,8 @@ class Contest:
             for cell in list(self.cells):
                 self.crew.say(f"{cell.side} {cell.mode}, {where}: first {program}")
                 self._attempt(cell, self._prepare, program)
+            if program == "forward":
+                self._compare_modes()
             self.crew.say(f"timing {program}, {where}")
             self._rounds(program)
         for cell in list(self.cells):
@@ -124,6 +128,31 @@ class Contest:
         self.seconds[cell.id] = answer.pop("iteration_s")
         empty = {"samples_s": [], "disturbed": [], "foreign_cpu": [], "rounds": []}
         self.found[cell.id]["programs"][program] = {**answer, **empty}
+
+    def _compare_modes(self) -> None:
+        """A mode that computes something else than its side's proved one leaves: its speed means nothing."""
+        for cell in list(self.cells):
+            self._attempt(cell, self._fingerprint)
+        for cell in list(self.cells):
+            proved = next((c for c in self.cells if (c.side, c.mode) == (cell.side, PROVED[cell.side])), None)
+            if proved and proved is not cell:
+                self._attempt(cell, self._agree, proved)
+
+    def _fingerprint(self, cell: Cell) -> None:
+        self.outputs[cell.id] = self.workers[cell.id].call("fingerprint")["outputs"]
+
+    def _agree(self, cell: Cell, proved: Cell) -> None:
+        mine, theirs = self.outputs[cell.id], self.outputs[proved.id]
+        for name, (norm, along) in theirs.items():
+            gap = max(abs(mine[name][0] - norm), abs(mine[name][1] - along)) / (norm or 1.0)
+            if not gap <= AGREE[cell.dtype]:
+                raise CellFailed(
+                    "mismatch",
+                    f"In mode {cell.mode} the output '{name}' moves by {gap:.1e} of its norm from mode "
+                    f"{proved.mode}; {AGREE[cell.dtype]:.0e} is allowed. Its speed was not measured.",
+                    f"The compiler changes the model: report it, or measure with --modes {proved.mode}.",
+                    cell,
+                )
 
     def _rounds(self, program: str) -> None:
         """Rounds in which every worker has one turn; after the first it is known what a round takes."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from twinax.frameworks.base import Prepared
 from twinax.measure import clock, memory
@@ -48,6 +51,21 @@ def _iteration_seconds(prepared: Prepared) -> float:
         prepared.call(1)
         shortest = min(shortest, time.perf_counter() - begin)
     return shortest
+
+
+def fingerprint(context: Context) -> dict[str, Json]:
+    """Each output of ``forward`` on the first batch as two numbers, in float64.
+
+    ``{name: [‖y‖₂, y · r]}`` with a random direction r, ‖r‖₂ = 1, drawn by the output's name.
+    """
+    prepared = context.memory["forward"]
+    assert isinstance(prepared, Prepared)
+    found = {}
+    for name, output in prepared.outputs().items():
+        y = np.asarray(output, dtype=np.float64).ravel()
+        direction = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(y.size)
+        found[name] = [float(np.linalg.norm(y)), float(y @ direction / (np.linalg.norm(direction) or 1.0))]
+    return {"outputs": found}
 
 
 def time_block(context: Context, *, program: str, samples: int, calls: int, start: int) -> dict[str, Json]:
@@ -118,4 +136,6 @@ def _convolution_flops(shape: tuple[int, ...] | list[int]) -> int:
     return 2 * batch * height * width * channels * out * size * size
 
 
-VERBS: Mapping[str, Verb] = {v.__name__: v for v in (prepare, time_block, peak, shapes, time_kernel)}
+VERBS: Mapping[str, Verb] = {
+    verb.__name__: verb for verb in (prepare, fingerprint, time_block, peak, shapes, time_kernel)
+}

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from twinax.records import Cell, Options, Outcome, Record, Size, TwinInfo
+from twinax.records import PROVED, Cell, Options, Outcome, Record, Size, TwinInfo
 from twinax.studies.base import Crew, Group, Study
-
-MODE = {"torch": "eager", "jax": "jit"}
 
 
 class TrainingStudy(Study):
@@ -23,7 +21,7 @@ class TrainingStudy(Study):
             return []
         size = info.presets.get("parity", Size(batch=4))
         cells = [
-            Cell(twin=info.name, study=self.name, side=s, mode=MODE[s], size=size, device=options.device)
+            Cell(twin=info.name, study=self.name, side=s, mode=PROVED[s], size=size, device=options.device)
             for s in info.sides
         ]
         return [Group(self.name, tuple(cells))]
