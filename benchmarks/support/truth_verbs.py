@@ -10,7 +10,7 @@ from twinax.records import Json
 from twinax.studies.base import Context
 from twinax.studies.speed_verbs import BATCHES, BLOCK_S, _iteration_seconds
 
-SAMPLES = 10  # per turn at most
+LEAST, SAMPLES = 3, 10  # per turn
 
 
 def compare(context: Context, *, rounds: int) -> dict[str, Json]:
@@ -23,7 +23,7 @@ def compare(context: Context, *, rounds: int) -> dict[str, Json]:
     for i in range(3):
         bare(i)
     seconds = _iteration_seconds(prepared)
-    samples = max(1, min(SAMPLES, round(BLOCK_S / seconds)))
+    samples = max(LEAST, min(SAMPLES, round(BLOCK_S / seconds)))
     calls = max(1, round(BLOCK_S / (samples * seconds)))
     found: dict[str, list[float]] = {"twinax": [], "bare": []}
     rng = random.Random(context.cell.repeat)

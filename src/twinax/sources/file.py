@@ -242,6 +242,9 @@ class PairSide:
         self.rename = pair.rename
         self.channels_last = side == "jax" and pair.channels_last
         self.own_loss: Callable[..., Any] | None = pair.names.get(LOSSES[side])
+        # imported here, not in the loss: a compiler would have to follow the import
+        self._named_outputs = importlib.import_module(f"twinax.frameworks.{side}_backend").named_outputs
+        self._waves: dict[tuple[Any, ...], Any] = {}
 
     def build(self, config: Config) -> Any:
         """The side's untrained model: an ``nn.Module``, or a :class:`JaxModel`.
@@ -268,10 +271,10 @@ class PairSide:
         return built
 
     def loss(self, outputs: Any, batch: Mapping[str, Any]) -> Any:
-        """The file's loss of this side; without one, every output against a fixed random direction."""
+        """The file's loss of this side; without one, the mean of every output along a fixed wave."""
         if self.own_loss is not None:
-            return self.pair.call(LOSSES[self.side], self.own_loss, outputs, batch)
-        terms = [(value * self._direction(name, value)).mean() for name, value in self._floats(outputs)]
+            return self.own_loss(outputs, batch)
+        terms = [(value * self._wave(name, value)).mean() for name, value in self._floats(outputs)]
         if not terms:
             raise self.pair.error(
                 SIDES[self.side],
@@ -281,23 +284,35 @@ class PairSide:
         return sum(terms) / len(terms)
 
     def _floats(self, outputs: Any) -> Iterator[tuple[str, Any]]:
-        backend = importlib.import_module(f"twinax.frameworks.{self.side}_backend")
-        return ((n, v) for n, v in backend.named_outputs(outputs) if "float" in str(v.dtype))
+        return ((n, v) for n, v in self._named_outputs(outputs) if "float" in str(v.dtype))
 
-    def _direction(self, name: str, value: Any) -> Any:
-        """∂loss/∂output up to a factor: drawn by the output's name and torch shape, so sides share it."""
-        shape = tuple(value.shape)
-        moved = self.channels_last and len(shape) == 4
-        if moved:
-            shape = (shape[0], shape[3], shape[1], shape[2])  # NHWC → NCHW
-        drawn = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
+    def _wave(self, name: str, value: Any) -> Any:
+        """∂loss/∂output up to a factor: cos(φ + k) over the elements k in torch's order, φ from the name.
+
+        Made by the framework, so that compilers see plain arithmetic, and kept where nothing is compiled.
+        """
+        phase, shape = zlib.crc32(name.encode()) % 1000, tuple(value.shape)
         if self.side == "torch":
             import torch
 
-            return torch.from_numpy(drawn).to(value)
+            def wave() -> Any:
+                wide = torch.promote_types(value.dtype, torch.float32)
+                counted = torch.arange(value.numel(), dtype=wide, device=value.device)
+                return torch.cos(phase + counted).reshape(shape).to(value.dtype)
+
+            if torch.compiler.is_compiling():
+                return wave()
+            key = (name, shape, value.dtype)
+            if key not in self._waves:
+                self._waves[key] = wave()
+            return self._waves[key]
         import jax.numpy as jnp
 
-        return jnp.asarray(np.moveaxis(drawn, 1, -1) if moved else drawn, value.dtype)
+        moved = self.channels_last and len(shape) == 4
+        shape = (shape[0], shape[3], shape[1], shape[2]) if moved else shape  # NHWC → NCHW
+        counted = jnp.arange(value.size, dtype=jnp.promote_types(value.dtype, jnp.float32))
+        made = jnp.cos(phase + counted).reshape(shape).astype(value.dtype)
+        return jnp.moveaxis(made, 1, -1) if moved else made
 
 
 # --- executing a file --------------------------------------------------------------------------------
