@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from twinax.errors import CellFailed, WeightsError
 from twinax.run.worker import describe
@@ -31,6 +32,7 @@ def test_an_error_inside_a_library_names_the_users_line(tmp_path: Path) -> None:
         (CellFailed("unsupported", "what", "hint"), "CellFailed", "unsupported"),
         (WeightsError("what", "hint"), "WeightsError", None),
         (OSError(28, "No space left on device"), "DiskFull", None),
+        (SafetensorError("Error while serializing: I/O error: No space left (os error 28)"), "DiskFull", None),
         (SystemExit(3), "UserFileError", None),
     ],
 )

@@ -28,6 +28,7 @@ from twinax.records import MODES, PROVED, Cell, Json, Options
 from twinax.studies.base import Context
 
 OTHER = {"torch": ("jax", "jaxlib", "flax", "optax"), "jax": ("torch",)}
+FULL = "Make room on the run's disk and in /dev/shm, and continue with --resume."
 PACKAGE = Path(__file__).parent.parent  # twinax itself
 FRAMEWORK = {"torch": ("torch",), "jax": ("jax", "flax.nnx", "optax")}
 
@@ -140,9 +141,10 @@ def describe(error: BaseException) -> dict[str, Json]:
         return {"type": "CellFailed", "outcome": error.outcome, "what": error.what, "hint": error.hint}
     if isinstance(error, TwinaxError):
         return {"type": type(error).__name__, "what": error.what, "hint": error.hint}
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return describe(DiskFull(f"No room left: {error}.", "Make room, or choose another folder with -o."))
     text = f"{type(error).__name__}: {str(error) or 'no message'}"
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "(os error 28)" in text:  # safetensors raises an error of its own
+        return describe(DiskFull(f"No room left: {text[:500]}.", FULL))
     if isinstance(error, SystemExit):
         return describe(UserFileError(f"The model's code ended the process ({text}).", "Remove sys.exit()."))
     if _out_of_memory(error, text):
