@@ -121,6 +121,16 @@ def test_both_sides_have_the_same_dropout_layers():
     assert len(sites[0]) == 1 + 2 * 3 + 1
 
 
+@pytest.mark.parametrize(("stated", "rate"), [(None, 0.1), (0.3, 0.3), (0.0, 0.0)])
+def test_the_classifiers_dropout_is_the_configs(stated, rate):
+    sizes = {key: TINY[key] for key in TINY if key != "initializer_range"}
+    twin = small(zoo.resolve("bert"), **sizes, classifier_dropout=stated)
+    (batch,) = twin.batches(twin.config, Size(batch=2, dims={"sequence": 12}), 0, 1)
+    for side in ("torch", "jax"):
+        sites = runner(twin, side, twin.init(twin.config, 0)).dropouts(batch)
+        assert {site.path: site.rate for site in sites}.get("dropout", 0.0) == rate
+
+
 def test_names_with_and_without_prefix_fit_both_twins():
     for name in ("bert", "bert/encoder"):
         twin = small(zoo.resolve(name), **{key: TINY[key] for key in TINY if key != "initializer_range"})

@@ -24,6 +24,7 @@ class Config:
     hidden_act: str
     hidden_dropout_prob: float
     attention_probs_dropout_prob: float
+    classifier_dropout: float | None  # None: as hidden_dropout_prob
     max_position_embeddings: int
     type_vocab_size: int
     layer_norm_eps: float
@@ -210,7 +211,8 @@ class BertForSequenceClassification(nnx.Module):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs) -> None:
         self.bert = BertModel(config, rngs=rngs)
-        self.dropout = nnx.Dropout(config.hidden_dropout_prob, rngs=rngs)
+        rate = config.classifier_dropout
+        self.dropout = nnx.Dropout(config.hidden_dropout_prob if rate is None else rate, rngs=rngs)
         self.classifier = linear(config.hidden_size, config.num_labels, rngs)
 
     def __call__(self, input_ids: Array, attention_mask: Array, token_type_ids: Array) -> Array:

@@ -23,6 +23,7 @@ class Config:
     hidden_act: str
     hidden_dropout_prob: float
     attention_probs_dropout_prob: float
+    classifier_dropout: float | None  # None: as hidden_dropout_prob
     max_position_embeddings: int
     type_vocab_size: int
     layer_norm_eps: float
@@ -196,7 +197,8 @@ class BertForSequenceClassification(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.bert = BertModel(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        rate = config.classifier_dropout
+        self.dropout = nn.Dropout(config.hidden_dropout_prob if rate is None else rate)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
