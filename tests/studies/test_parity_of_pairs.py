@@ -106,6 +106,65 @@ def test_a_right_pair_holds(style: str, tmp_path: Path) -> None:
     assert record.measurements["holds"]
 
 
+RENAMED = """
+def torch_model():
+    from torch import nn
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin, self.act, self.drop = nn.Linear(3, 3), nn.GELU(), nn.Dropout(0.2)
+        def forward(self, x):
+            return self.drop(self.act(self.lin(x)))
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = Block(), Block()
+        def forward(self, x):
+            return self.second(self.first(x))
+    return Model()
+
+def jax_model():
+    import jax
+    from flax import nnx
+    class Gelu(nnx.Module):
+        def __call__(self, x):
+            return jax.nn.gelu(x, approximate=APPROXIMATE)
+    class Block(nnx.Module):
+        def __init__(self, rngs):
+            self.dense, self.act = nnx.Linear(3, 3, rngs=rngs), Gelu()
+            self.dropout = nnx.Dropout(0.2, rngs=rngs)
+        def __call__(self, x):
+            return self.dropout(self.act(self.dense(x)))
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.one, self.two = Block(rngs), Block(rngs)
+        def __call__(self, x):
+            return self.two(self.one(x))
+    return Model(nnx.Rngs(0))
+
+rename = {
+    "first.lin": "one.dense", "first.drop": "one.dropout", "first": "one",
+    "second.lin": "two.dense", "second.drop": "two.dropout", "second": "two",
+}
+"""
+
+
+def test_renamed_layers_are_met_under_torchs_names(tmp_path: Path) -> None:
+    record = proved(tmp_path, RENAMED.replace("APPROXIMATE", "False"))
+    assert record.outcome == "ok", record.message
+    assert [row["path"] for row in record.measurements["dropout"]] == ["first.drop", "second.drop"]
+    layers = [row["path"] for row in record.measurements["layers"]]
+    assert layers == [
+        *("first.lin", "first.act", "first.drop", "first"),
+        *("second.lin", "second.act", "second.drop", "second"),
+    ]
+
+
+def test_a_fault_in_a_renamed_layer_is_located(tmp_path: Path) -> None:
+    record = proved(tmp_path, RENAMED.replace("APPROXIMATE", "True"))
+    assert record.measurements["first_difference"]["path"] == "first.act"
+
+
 def test_linens_running_variance_is_not_torchs(tmp_path: Path) -> None:
     record = proved(tmp_path, with_norm(*BATCH_NORM))
     found = record.measurements

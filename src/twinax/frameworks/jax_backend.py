@@ -28,6 +28,7 @@ from twinax.frameworks.base import (
     SideCode,
 )
 from twinax.frameworks.jax_models import Tree, as_jax_model
+from twinax.frameworks.jax_recording import Later, Tap, named_outputs
 from twinax.records import Json
 from twinax.twin import Arrays, Config
 from twinax.weights.checkpoint import fit
@@ -67,13 +68,15 @@ class JaxRunner(Runner):
         self.dtype, self.channels_last = jnp.dtype(dtype), channels_last
         self.model = as_jax_model(code.build(config))
         self.params, self.state = self.model.params, self.model.state
+        self.rename: Mapping[str, str] = getattr(code, "rename", {})
+        self._own_paths: dict[str, str] = {}  # of dropout layers, by what torch calls them
         slots = {**self.model.arrays(self.params), **self.model.arrays(self.state)}
         names = {name: tuple(array.shape) for name, array in weights.items()}
         self.map = WeightMap.derive(
             names,
             {name: tuple(array.shape) for name, array in slots.items()},
             self.model.layer_types(),
-            getattr(code, "rename", {}),
+            self.rename,
         )
         self.shapes = {name: names[name] for name in self.map.sources}
         self.rule: Optimizer | None = None
@@ -158,17 +161,17 @@ class JaxRunner(Runner):
         result = Evaluation(
             outputs={name: self._outward(value) for name, value in outputs.items()},
             loss=float(loss),
-            gradients=_Later(lambda: self._torch_named(grads)) if gradients else {},
+            gradients=Later(lambda: self._torch_named(grads)) if gradients else {},
             buffers=self._torch_named(state),
-            activations=_Later(lambda: {n: self._outward(activations[n]) for n in order if n in activations}),
+            activations=Later(lambda: {n: self._outward(activations[n]) for n in order if n in activations}),
         )
         self.state = state
         if step:
             assert self.rule is not None, "load() an optimizer before asking for a step"
             self.params, self.opt_state = self._updater(self.rule)(grads, self.opt_state, self.params)
             params, opt_state = self.params, self.opt_state
-            result.weights = _Later(lambda: self._torch_named(params))
-            result.optimizer = _Later(lambda: self._optimizer_state(opt_state))
+            result.weights = Later(lambda: self._torch_named(params))
+            result.optimizer = Later(lambda: self._optimizer_state(opt_state))
         return result
 
     @cache  # noqa: B019 - a runner lives as long as its process
@@ -177,7 +180,7 @@ class JaxRunner(Runner):
         order: list[str] = []
 
         def objective(params: Tree, state: Tree, data: dict[str, Any], masks: dict[str, Any]) -> Any:
-            tap = _Tap(masks, record)
+            tap = Tap(masks, record, self._torch_path)
             inputs = tuple(data[name] for name in self.inputs)
             outputs, state = self.model.apply(params, state, inputs, train=train, tap=tap)
             order[:] = tap.activations
@@ -214,13 +217,21 @@ class JaxRunner(Runner):
         }
 
     def dropouts(self, batch: Arrays) -> list[DropoutSite]:
-        tap = _Tap({}, record=False)
+        tap = Tap({}, record=False, name=self._torch_path)
         data = self._on_device(batch)
         inputs = tuple(data[name] for name in self.inputs)
         jax.eval_shape(
             lambda p, s: self.model.apply(p, s, inputs, train=True, tap=tap)[0], self.params, self.state
         )
+        self._own_paths = tap.own_paths
         return [DropoutSite(path, rate, self._outward_shape(shape)) for path, rate, shape in tap.sites]
+
+    def _torch_path(self, path: str) -> str:
+        """What torch calls the module at a JAX path: the rename map read backwards, longest prefix first."""
+        for theirs, ours in sorted(self.rename.items(), key=lambda pair: -len(pair[1])):
+            if path == ours or path.startswith(f"{ours}."):
+                return theirs + path[len(ours) :]
+        return path
 
     def _outward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if self.channels_last and len(shape) == 4:
@@ -228,7 +239,8 @@ class JaxRunner(Runner):
         return shape
 
     def drop(self, path: str, ones: Any, *, train: bool) -> Any:
-        return _numpy(self.model.drop(path, jnp.asarray(ones, self.dtype), train=train))
+        own_path = self._own_paths.get(path, path)
+        return _numpy(self.model.drop(own_path, jnp.asarray(ones, self.dtype), train=train))
 
     # --- timing --------------------------------------------------------------------------------
 
@@ -390,61 +402,6 @@ def _repeating(
         jax.block_until_ready(function(*carry, data[i % count]))
 
     return call
-
-
-class _Later(Mapping[str, Any]):
-    """Arrays that are moved to the host, in torch's layout, only when someone reads them."""
-
-    def __init__(self, make: Callable[[], Arrays]) -> None:
-        self._make = make
-
-    @cached_property
-    def _made(self) -> Arrays:
-        return self._make()
-
-    def __getitem__(self, name: str) -> Any:
-        return self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._made)
-
-    def __len__(self) -> int:
-        return len(self._made)
-
-
-class _Tap:
-    """Replays dropout masks (or switches dropout off) and keeps activations."""
-
-    def __init__(self, masks: Mapping[str, Any], record: bool) -> None:
-        self.masks, self.record = masks, record
-        self.activations: dict[str, Any] = {}
-        self.sites: list[tuple[str, float, tuple[int, ...]]] = []
-
-    def __call__(self, path: str, rate: float | None, call: Callable[[], Any], x: Any) -> Any:
-        if rate is None:
-            output = call()
-        else:
-            self.sites.append((path, rate, tuple(x.shape)))
-            mask = self.masks.get(path)
-            output = x if mask is None else x * mask / (1.0 - rate)
-        if self.record:
-            for name, value in named_outputs(output, path):
-                if jnp.issubdtype(value.dtype, jnp.floating):
-                    repeats = sum(1 for seen in self.activations if seen.split("#")[0] == name)
-                    self.activations[f"{name}#{repeats + 1}" if repeats else name] = value
-        return output
-
-
-def named_outputs(outputs: Any, prefix: str = "output") -> Iterator[tuple[str, jax.Array]]:
-    """The arrays in a model's outputs, by name: a lone array is ``output``."""
-    if isinstance(outputs, jax.Array):
-        yield prefix, outputs
-    elif isinstance(outputs, Mapping):
-        for name, value in outputs.items():
-            yield from named_outputs(value, str(name) if prefix == "output" else f"{prefix}.{name}")
-    elif isinstance(outputs, list | tuple):
-        for i, value in enumerate(outputs):
-            yield from named_outputs(value, f"{prefix}.{i}")
 
 
 def _primitives(jaxpr: Any) -> Iterator[str]:
