@@ -20,7 +20,7 @@ from twinax import cli
 from twinax.errors import BadInput, CellFailed, DiskFull, WeightsError
 from twinax.records import Run
 
-COMMANDS = ("compare", "parity", "speed", "graph", "report", "list", "doctor")
+COMMANDS = ("compare", "parity", "speed", "graph", "autodiff", "report", "list", "doctor")
 TWINAX = Path(sys.executable).with_name("twinax")
 
 

@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from twinax.api import Comparison, compare, graph, load, parity, report, speed
+    from twinax.api import Comparison, autodiff, compare, graph, load, parity, report, speed
     from twinax.errors import TwinaxError
 
-__all__ = ["Comparison", "TwinaxError", "compare", "graph", "load", "parity", "report", "speed"]
+__all__ = ["Comparison", "TwinaxError", "autodiff", "compare", "graph", "load", "parity", "report", "speed"]
 
 _HOMES = dict.fromkeys(__all__, "twinax.api") | {"TwinaxError": "twinax.errors"}
 

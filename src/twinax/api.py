@@ -26,6 +26,7 @@ STUDIES = {
     "parity": ("parity",),
     "speed": ("parity", "speed"),  # parity gates speed: without it no ratio is shown
     "graph": ("graph",),
+    "autodiff": ("autodiff",),
 }
 """The studies behind each command."""
 
@@ -162,6 +163,11 @@ def speed(name: str, **choices: Any) -> Comparison:
 def graph(name: str, **choices: Any) -> Comparison:
     """The captured graphs; arguments as for :func:`compare`."""
     return run_studies(STUDIES["graph"], name, **choices)
+
+
+def autodiff(name: str, **choices: Any) -> Comparison:
+    """Derivatives at special points; arguments as for :func:`compare`."""
+    return run_studies(STUDIES["autodiff"], name, **choices)
 
 
 def run_studies(

@@ -100,7 +100,7 @@ def _print(comparison: Any, as_json: bool, as_markdown: bool) -> None:
 
 
 def _study(command: str, summary: str, example: str) -> None:
-    """Add one command; the four that run studies have the same options."""
+    """Add one command; the five that run studies have the same options."""
 
     def run(
         name: OptionalName = "",
@@ -150,6 +150,7 @@ _study(
 )
 _study("parity", "Prove that the two sides compute the same thing.", "twinax parity my_pair.py")
 _study("speed", "Measure both sides (and prove parity first).", "twinax speed bert --modes eager,jit --batch 4")
+_study("autodiff", "Differentiate where it is a matter of convention.", "twinax autodiff xor")
 _study("graph", "Capture the graphs of both sides and count operations.", "twinax graph xor")
 
 

@@ -22,6 +22,7 @@ Kind = Literal[
     "fairness",
     "training",
     "graph",
+    "conventions",
     "cells",
 ]
 Severity = Literal["good", "note", "warning", "problem"]

@@ -37,6 +37,7 @@ def sections(run: Run, findings: Findings) -> list[Section]:
         _training(findings),
         _fairness(findings),
         _graph(findings),
+        _autodiff(findings),
         Section("environment", "Environment", folded=tuple(tables.environment(run))),
         _cells(run, findings),
         Section("options", "Options", folded=(tables.options(run),)),
@@ -114,6 +115,16 @@ def _fairness(findings: Findings) -> Section:
 def _graph(findings: Findings) -> Section:
     return Section(
         "graph", "The captured graphs", _said(findings.of("graph")), folded=tuple(tables.graphs(findings))
+    )
+
+
+def _autodiff(findings: Findings) -> Section:
+    return Section(
+        "autodiff",
+        "Where a derivative is a matter of convention",
+        _said(findings.of("conventions")),
+        tables=_some(tables.conventions(findings, alike=False)),
+        folded=_some(tables.conventions(findings, alike=True)),
     )
 
 

@@ -160,5 +160,6 @@ STUDIES: Mapping[str, str] = {
     "speed": "twinax.studies.speed:SpeedStudy",
     "graph": "twinax.studies.graph:GraphStudy",
     "training": "twinax.studies.training:TrainingStudy",
+    "autodiff": "twinax.studies.autodiff:AutodiffStudy",
 }
 """Every study by name, as ``module:class``; loaded when it is used."""

@@ -1,0 +1,54 @@
+"""Where the two sides' derivatives part by convention."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from twinax.analyse import words
+from twinax.analyse.base import Finding
+from twinax.records import Json, Run
+
+Convention = Literal[
+    "same", "differ", "NaN in both", "NaN in torch", "NaN in jax", "torch raises", "jax raises", "both raise"
+]
+NEAR = 1e-9
+
+
+def findings(run: Run) -> list[Finding]:
+    """One finding over all special points; nothing where a side is missing."""
+    sides = {r.cell.side: r for r in run.of("autodiff") if "conventions" in r.measurements}
+    if set(sides) != {"torch", "jax"}:
+        return []
+    pairs = zip(*(sides[side].measurements["conventions"] for side in ("torch", "jax")), strict=True)
+    rows = [{**torch, "torch": torch, "jax": jax, "verdict": convention(torch, jax)} for torch, jax in pairs]
+    differ = [row["function"] for row in rows if row["verdict"] not in ("same", "NaN in both", "both raise")]
+    both = [row["function"] for row in rows if row["verdict"] == "NaN in both"]
+    return [
+        Finding(
+            kind="conventions",
+            title=f"At {len(differ)} of {words.count(len(rows), 'special point')} the gradients are not the "
+            f"same: {words.listing(differ, 8)}. Both are NaN at {len(both)}: {words.listing(both, 4)}.",
+            verdict="differ" if differ else "same",
+            evidence=tuple(sides[side].cell.id for side in ("torch", "jax")),
+            figures={"rows": rows},
+        )
+    ]
+
+
+def convention(torch: dict[str, Json], jax: dict[str, Json]) -> Convention:
+    """How two answers at one point stand to each other."""
+    if torch["error"] or jax["error"]:
+        return (
+            "both raise"
+            if torch["error"] and jax["error"]
+            else "torch raises"
+            if torch["error"]
+            else "jax raises"
+        )
+    a, b = ([float(x) for x in side["gradient"]] for side in (torch, jax))
+    lost = [any(map(math.isnan, gradient)) for gradient in (a, b)]
+    if any(lost):
+        return "NaN in both" if all(lost) else "NaN in torch" if lost[0] else "NaN in jax"
+    same = len(a) == len(b) and all(x == y or abs(x - y) <= NEAR * abs(x) for x, y in zip(a, b, strict=True))
+    return "same" if same else "differ"

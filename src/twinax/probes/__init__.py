@@ -1,0 +1,1 @@
+"""Small named programs, written on both sides, that show what a framework does."""
