@@ -16,24 +16,61 @@ NEAR = 1e-9
 
 
 def findings(run: Run) -> list[Finding]:
-    """One finding over all special points; nothing where a side is missing."""
+    """What follows from the tasks and from the special points; nothing where a side is missing."""
     sides = {r.cell.side: r for r in run.of("autodiff") if "conventions" in r.measurements}
     if set(sides) != {"torch", "jax"}:
         return []
-    pairs = zip(*(sides[side].measurements["conventions"] for side in ("torch", "jax")), strict=True)
+    evidence = tuple(sides[side].cell.id for side in ("torch", "jax"))
+    tasks, points = (
+        list(zip(*(sides[side].measurements[what] for side in ("torch", "jax")), strict=True))
+        for what in ("derivatives", "conventions")
+    )
+    return [_tasks(tasks, evidence), _conventions(points, evidence)]
+
+
+Pairs = list[tuple[dict[str, Json], dict[str, Json]]]
+
+
+def _tasks(pairs: Pairs, evidence: tuple[str, ...]) -> Finding:
+    """How right and how fast the tasks are."""
+    rows = [{"task": torch["task"], "torch": torch, "jax": jax} for torch, jax in pairs]
+    errors = [side["error"] for pair in pairs for side in pair]
+    worst = None if None in errors else max(errors)
+    wrong = sorted(
+        {torch["task"] for torch, jax in pairs for e in (torch["error"], jax["error"]) if not _right(e)}
+    )
+    said = (
+        f"{words.listing(wrong)} is not what the closed form says"
+        if wrong
+        else f"both sides answer as the closed form does; the largest error is {words.error(worst)}"
+    )
+    return Finding(
+        kind="derivatives",
+        title=f"Of {words.count(len(rows), 'differentiation task')}: {said}.",
+        verdict="wrong" if wrong else "right",
+        severity="problem" if wrong else "good",
+        evidence=evidence,
+        figures={"rows": rows},
+    )
+
+
+def _right(error: float | None) -> bool:
+    return error is not None and error <= NEAR
+
+
+def _conventions(pairs: Pairs, evidence: tuple[str, ...]) -> Finding:
+    """Where the two sides' gradients part."""
     rows = [{**torch, "torch": torch, "jax": jax, "verdict": convention(torch, jax)} for torch, jax in pairs]
     differ = [row["function"] for row in rows if row["verdict"] not in ("same", "NaN in both", "both raise")]
     both = [row["function"] for row in rows if row["verdict"] == "NaN in both"]
-    return [
-        Finding(
-            kind="conventions",
-            title=f"At {len(differ)} of {words.count(len(rows), 'special point')} the gradients are not the "
-            f"same: {words.listing(differ, 8)}. Both are NaN at {len(both)}: {words.listing(both, 4)}.",
-            verdict="differ" if differ else "same",
-            evidence=tuple(sides[side].cell.id for side in ("torch", "jax")),
-            figures={"rows": rows},
-        )
-    ]
+    return Finding(
+        kind="conventions",
+        title=f"At {len(differ)} of {words.count(len(rows), 'special point')} the gradients are not the same: "
+        f"{words.listing(differ, 8)}. Both are NaN at {len(both)}: {words.listing(both, 4)}.",
+        verdict="differ" if differ else "same",
+        evidence=evidence,
+        figures={"rows": rows},
+    )
 
 
 def convention(torch: dict[str, Json], jax: dict[str, Json]) -> Convention:

@@ -22,6 +22,7 @@ Kind = Literal[
     "fairness",
     "training",
     "graph",
+    "derivatives",
     "conventions",
     "cells",
 ]

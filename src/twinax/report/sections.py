@@ -121,9 +121,9 @@ def _graph(findings: Findings) -> Section:
 def _autodiff(findings: Findings) -> Section:
     return Section(
         "autodiff",
-        "Where a derivative is a matter of convention",
-        _said(findings.of("conventions")),
-        tables=_some(tables.conventions(findings, alike=False)),
+        "What can be differentiated, and where it is a matter of convention",
+        _said((*findings.of("derivatives"), *findings.of("conventions"))),
+        tables=_some(tables.derivatives(findings), tables.conventions(findings, alike=False)),
         folded=_some(tables.conventions(findings, alike=True)),
     )
 

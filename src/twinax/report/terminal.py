@@ -87,6 +87,7 @@ def _beside(findings: Findings) -> list[Finding]:
         *steps,
         *findings.of("memory"),
         *findings.of("training"),
+        *findings.of("derivatives"),
         *findings.of("conventions"),
     ]
     return [*shown, *findings.of("busy_host"), *_uneven(findings), *cells]
