@@ -25,7 +25,7 @@ STUDIES = {
     "compare": ("parity", "speed", "graph", "training"),
     "parity": ("parity",),
     "speed": ("parity", "speed"),  # parity gates speed: without it no ratio is shown
-    "graph": ("graph",),
+    "graph": ("graph", "control_flow"),
     "autodiff": ("autodiff",),
 }
 """The studies behind each command."""
@@ -161,7 +161,7 @@ def speed(name: str, **choices: Any) -> Comparison:
 
 
 def graph(name: str, **choices: Any) -> Comparison:
-    """The captured graphs; arguments as for :func:`compare`."""
+    """The captured graphs, and programs with control flow; arguments as for :func:`compare`."""
     return run_studies(STUDIES["graph"], name, **choices)
 
 

@@ -151,7 +151,9 @@ _study(
 _study("parity", "Prove that the two sides compute the same thing.", "twinax parity my_pair.py")
 _study("speed", "Measure both sides (and prove parity first).", "twinax speed bert --modes eager,jit --batch 4")
 _study("autodiff", "Differentiate where it is a matter of convention.", "twinax autodiff xor")
-_study("graph", "Capture the graphs of both sides and count operations.", "twinax graph xor")
+_study(
+    "graph", "Capture the graphs of both sides, and meet the compilers with control flow.", "twinax graph xor"
+)
 
 
 @app.command()

@@ -22,6 +22,7 @@ Kind = Literal[
     "fairness",
     "training",
     "graph",
+    "control_flow",
     "derivatives",
     "conventions",
     "cells",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from twinax.analyse import Finding, Findings, words
 from twinax.analyse.conditions import DISTURBED
 from twinax.records import Run
-from twinax.report import tables
+from twinax.report import probe_tables, tables
 from twinax.report.tables import Mark, Table, marked
 
 
@@ -37,6 +37,7 @@ def sections(run: Run, findings: Findings) -> list[Section]:
         _training(findings),
         _fairness(findings),
         _graph(findings),
+        _control_flow(findings),
         _autodiff(findings),
         Section("environment", "Environment", folded=tuple(tables.environment(run))),
         _cells(run, findings),
@@ -118,13 +119,23 @@ def _graph(findings: Findings) -> Section:
     )
 
 
+def _control_flow(findings: Findings) -> Section:
+    return Section(
+        "control-flow",
+        "What compilers do with code as first written",
+        _said(findings.of("control_flow")),
+        tables=_some(probe_tables.control_flow(findings, "naive")),
+        folded=_some(probe_tables.control_flow(findings, "idiom")),
+    )
+
+
 def _autodiff(findings: Findings) -> Section:
     return Section(
         "autodiff",
         "What can be differentiated, and where it is a matter of convention",
         _said((*findings.of("derivatives"), *findings.of("conventions"))),
-        tables=_some(tables.derivatives(findings), tables.conventions(findings, alike=False)),
-        folded=_some(tables.conventions(findings, alike=True)),
+        tables=_some(probe_tables.derivatives(findings), probe_tables.conventions(findings, alike=False)),
+        folded=_some(probe_tables.conventions(findings, alike=True)),
     )
 
 

@@ -10,7 +10,6 @@ from twinax.analyse import Finding, Findings, words
 from twinax.records import MODES, Json, Run
 
 Mark = Literal["", "good", "warning", "problem"]
-ALIKE = ("same", "NaN in both", "both raise")
 MOST = 40  # rows of differing tensors that are listed; the rest is counted
 
 
@@ -354,51 +353,3 @@ def plain(value: Json) -> str:
 def marked(finding: Finding) -> Mark:
     """A finding's severity as a mark; a note is unmarked."""
     return "" if finding.severity == "note" else finding.severity
-
-
-# --- automatic differentiation ---------------------------------------------------------------------
-
-
-def derivatives(findings: Findings) -> Table | None:
-    """Every task with its error against the closed form, and the time that it takes."""
-    finding = findings.one("derivatives")
-    rows = tuple(
-        Row(
-            (
-                row["task"].replace("_", " "),
-                *(row[side]["said"] or words.error(row[side]["error"]) for side in ("torch", "jax")),
-                *(words.seconds(row[side]["seconds"]) for side in ("torch", "jax")),
-            )
-        )
-        for row in (finding.figures["rows"] if finding else [])
-    )
-    columns = ("Task", "PyTorch's error", "JAX's error", "PyTorch", "JAX")
-    note = "Errors against a closed form, float64; the shortest time of a call, PyTorch eager and JAX jit."
-    return Table("Differentiation tasks", columns, rows, (1, 2, 3, 4), note) if rows else None
-
-
-def conventions(findings: Findings, *, alike: bool) -> Table | None:
-    """Gradients at special points: those that part, or those that are alike."""
-    finding = findings.one("conventions")
-    found = finding.figures["rows"] if finding else []
-    rows = tuple(
-        Row(
-            (
-                row["function"].replace("_", " "),
-                row["what"],
-                _numbers(row["at"]),
-                row["torch"]["error"] or _numbers(row["torch"]["gradient"]),
-                row["jax"]["error"] or _numbers(row["jax"]["gradient"]),
-                row["verdict"],
-            )
-        )
-        for row in found
-        if (row["verdict"] in ALIKE) == alike
-    )
-    title = "Points at which both answer alike" if alike else "Points at which the gradients part"
-    return Table(title, ("Function", "What", "At", "PyTorch", "JAX", "Verdict"), rows) if rows else None
-
-
-def _numbers(values: list[float | str]) -> str:
-    """``0, nan, 0.5``; nothing is ``(empty)``."""
-    return ", ".join(v if isinstance(v, str) else f"{v:.4g}" for v in values) or "(empty)"

@@ -87,6 +87,7 @@ def _beside(findings: Findings) -> list[Finding]:
         *steps,
         *findings.of("memory"),
         *findings.of("training"),
+        *findings.of("control_flow"),
         *findings.of("derivatives"),
         *findings.of("conventions"),
     ]

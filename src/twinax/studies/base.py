@@ -160,6 +160,7 @@ STUDIES: Mapping[str, str] = {
     "speed": "twinax.studies.speed:SpeedStudy",
     "graph": "twinax.studies.graph:GraphStudy",
     "training": "twinax.studies.training:TrainingStudy",
+    "control_flow": "twinax.studies.control_flow:ControlFlowStudy",
     "autodiff": "twinax.studies.autodiff:AutodiffStudy",
 }
 """Every study by name, as ``module:class``; loaded when it is used."""
