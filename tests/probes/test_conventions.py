@@ -50,7 +50,9 @@ def test_a_gradient_has_the_shape_of_its_input_and_the_values_agree_away_from_sp
             assert gradient.shape == other_gradient.shape == at.shape
             # the same function on both sides, up to the axes that pooling adds
             np.testing.assert_allclose(value.ravel(), other_value.ravel(), rtol=1e-9, err_msg=point.function)
-            np.testing.assert_allclose(gradient, other_gradient, rtol=1e-9, err_msg=point.function)
+            # torch 2.13 keeps hardsigmoid's 1/6 in float32, in the gradient of a float64 input too
+            near = 1e-7 if point.function == "hard_sigmoid" else 1e-9
+            np.testing.assert_allclose(gradient, other_gradient, rtol=near, err_msg=point.function)
 
 
 @pytest.mark.parametrize(

@@ -87,5 +87,5 @@ def convention(torch: dict[str, Json], jax: dict[str, Json]) -> Convention:
     lost = [any(map(math.isnan, gradient)) for gradient in (a, b)]
     if any(lost):
         return "NaN in both" if all(lost) else "NaN in torch" if lost[0] else "NaN in jax"
-    same = len(a) == len(b) and all(x == y or abs(x - y) <= NEAR * abs(x) for x, y in zip(a, b, strict=True))
+    same = len(a) == len(b) and all(math.isclose(x, y, rel_tol=NEAR) for x, y in zip(a, b, strict=True))
     return "same" if same else "differ"

@@ -90,7 +90,7 @@ def observe(side: Any, program: Callable[[Any], Any], arguments: Sequence[Any]) 
     with contextlib.redirect_stdout(out):
         for argument in arguments:
             try:
-                seen.results.append(np.array(program(argument)))
+                seen.results.append(np.asarray(program(argument)).copy())
                 seen.raised.append("")
             except Exception as error:  # what a compiler refuses is what is asked here
                 seen.results.append(None)
