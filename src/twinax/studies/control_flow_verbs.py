@@ -69,16 +69,16 @@ def looked_at(side: Any, program: Callable[[Any], Any], arguments: Sequence[Any]
     plain = observe(side, program, arguments)
     mode = observe(side, side.compiled(program), arguments)
     with contextlib.redirect_stdout(io.StringIO()):
-        found = [] if mode.raised[0] else side.breaks(program, arguments[0])
+        count, breaks = (0, []) if mode.raised[0] else side.graphs(program, arguments[0])
     SEEN.clear()
-    verdict, why = judge(plain, mode, len(found), random=name in RANDOM)
+    verdict, why = judge(plain, mode, count, len(breaks), random=name in RANDOM)
     failed = plain if plain.raised[0] else mode
     return {
         "verdict": verdict,
         "why": why,
         "said": failed.said if verdict.startswith("error") else "",
         "line": failed.line if verdict.startswith("error") else "",
-        "breaks": found,
+        "breaks": breaks,
         "lines": len(inspect.getsource(program).splitlines()) - 1,  # without its def
     }
 
@@ -102,8 +102,16 @@ def observe(side: Any, program: Callable[[Any], Any], arguments: Sequence[Any]) 
     return seen
 
 
-def judge(plain: Observed, mode: Observed, breaks: int, *, random: bool) -> tuple[str, str]:
-    """How the compiled program stands to the plain one: a verdict, and why."""
+def judge(plain: Observed, mode: Observed, graphs: int, breaks: int, *, random: bool) -> tuple[str, str]:
+    """How the compiled program stands to the plain one: a verdict, and why.
+
+    Args:
+        plain: What it did uncompiled.
+        mode: What it did compiled.
+        graphs: How many graphs the compiler made of it.
+        breaks: How often it left a graph.
+        random: Two calls must differ, instead of giving what the plain ones gave.
+    """
     if plain.raised[0]:
         return "error in every mode", plain.raised[0]
     if mode.raised != plain.raised:
@@ -119,7 +127,9 @@ def judge(plain: Observed, mode: Observed, breaks: int, *, random: bool) -> tupl
         return "silently different", f"printed {len(mode.printed)} of {len(plain.printed)} lines as before"
     if plain.effects != mode.effects:
         return "silently different", f"{len(mode.effects)} of {len(plain.effects)} effects took place"
-    return ("works after a break", f"{breaks} breaks") if breaks else ("works", "")
+    if not graphs:
+        return "runs uncompiled", "the compiler gave up on all of it"
+    return ("works after a break", f"{breaks} of them") if breaks else ("works", "")
 
 
 def _same(a: Array | None, b: Array | None) -> bool:

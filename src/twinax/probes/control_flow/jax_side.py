@@ -23,9 +23,9 @@ def compiled(program: Program) -> Program:
     return jax.jit(program)
 
 
-def breaks(program: Program, argument: Any) -> list[dict[str, Any]]:
-    """JAX has no breaks: a program is traced as a whole or not at all."""
-    return []
+def graphs(program: Program, argument: Any) -> tuple[int, list[dict[str, Any]]]:
+    """One graph and no breaks: a program is traced as a whole or not at all."""
+    return 1, []
 
 
 def finish() -> None:

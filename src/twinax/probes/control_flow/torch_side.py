@@ -20,20 +20,22 @@ def place(array: np.ndarray) -> Tensor:
 
 def compiled(program: Program) -> Program:
     torch._dynamo.reset()  # recompilations of other programs must not count against this one
-    return torch.compile(program)
+    # dynamo and AOTAutograd decide what is asked here; the code generator behind them takes seconds for each
+    return torch.compile(program, backend="aot_eager")
 
 
-def breaks(program: Program, argument: Any) -> list[dict[str, Any]]:
-    """Where dynamo leaves the graph, and why."""
+def graphs(program: Program, argument: Any) -> tuple[int, list[dict[str, Any]]]:
+    """How many graphs dynamo made of the program (0: it gave up and runs it as it is), and each break."""
     torch._dynamo.reset()
-    found = torch._dynamo.explain(program)(argument).break_reasons
-    return [
+    found = torch._dynamo.explain(program)(argument)
+    reasons = [
         {
             "reason": reason.reason.splitlines()[0],
             "line": reason.user_stack[-1].lineno if reason.user_stack else 0,
         }
-        for reason in found
+        for reason in found.break_reasons
     ]
+    return found.graph_count, reasons
 
 
 def finish() -> None:
