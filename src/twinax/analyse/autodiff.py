@@ -61,8 +61,12 @@ def _right(error: float | None) -> bool:
 def _conventions(pairs: Pairs, evidence: tuple[str, ...]) -> Finding:
     """Where the two sides' gradients part."""
     rows = [{**torch, "torch": torch, "jax": jax, "verdict": convention(torch, jax)} for torch, jax in pairs]
-    differ = [row["function"] for row in rows if row["verdict"] not in ("same", "NaN in both", "both raise")]
-    both = [row["function"] for row in rows if row["verdict"] == "NaN in both"]
+    differ = [
+        row["function"].replace("_", " ")
+        for row in rows
+        if row["verdict"] not in ("same", "NaN in both", "both raise")
+    ]
+    both = [row["function"].replace("_", " ") for row in rows if row["verdict"] == "NaN in both"]
     return Finding(
         kind="conventions",
         title=f"At {len(differ)} of {words.count(len(rows), 'special point')} the gradients are not the same: "

@@ -8,6 +8,15 @@ from twinax.analyse import words
 from twinax.analyse.base import Finding
 from twinax.records import Run
 
+MANY = {
+    "works": "work",
+    "works after a break": "work after a break",
+    "runs uncompiled": "run uncompiled",
+    "silently different": "differ silently",
+    "error": "fail",
+    "error in every mode": "fail uncompiled too",
+}
+
 
 def findings(run: Run) -> list[Finding]:
     """One finding per side: how many programs work, break, fail, or silently change."""
@@ -17,9 +26,11 @@ def findings(run: Run) -> list[Finding]:
         if not rows:
             continue
         counts = Counter(row["naive"]["verdict"] for row in rows)
-        told = words.listing([f"{n} {verdict}" for verdict, n in counts.most_common()], 5)
+        told = words.listing(
+            [f"{counts[verdict]} {plural}" for verdict, plural in MANY.items() if counts[verdict]], 6
+        )
         silent = [row["program"] for row in rows if row["naive"]["verdict"] == "silently different"]
-        warned = f"; silently different: {words.listing(silent)}" if silent else ""
+        warned = f". What differs silently: {words.listing(silent)}" if silent else ""
         found.append(
             Finding(
                 kind="control_flow",
