@@ -104,7 +104,8 @@ def test_the_exit_code_says_whether_all_is_well(call, engine, make, code):
         ("compare", ("parity", "speed", "graph", "training")),
         ("parity", ("parity",)),
         ("speed", ("parity", "speed")),
-        ("graph", ("graph",)),
+        ("graph", ("graph", "control_flow")),
+        ("autodiff", ("autodiff",)),
     ],
 )
 def test_each_command_runs_its_studies(call, engine, command, studies):

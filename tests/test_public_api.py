@@ -28,7 +28,8 @@ def engine(monkeypatch, tmp_path) -> Engine:
 
 
 def test_the_public_names():
-    assert dir(twinax) == ["Comparison", "TwinaxError", "compare", "graph", "load", "parity", "report", "speed"]
+    functions = ["autodiff", "compare", "graph", "load", "parity", "report", "speed"]
+    assert dir(twinax) == ["Comparison", "TwinaxError", *functions]
     assert all(getattr(twinax, name).__doc__ for name in twinax.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         twinax.nothing  # noqa: B018
