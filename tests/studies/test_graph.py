@@ -37,6 +37,10 @@ class Crew:
             self.workers[cell.id] = Worker(context, self.fails)
         return self.workers[cell.id]
 
+    def start(self, *cells):
+        for cell in cells:
+            self.worker(cell)
+
     def stop(self, cell): ...
 
     def say(self, text): ...

@@ -59,7 +59,7 @@ def early_exit(x: Array) -> Array:
 
 
 def tree(node: Any) -> Array:
-    return node.sum() if isinstance(node, Array) else jnp.tanh(sum(tree(child) for child in node))
+    return node.sum() if isinstance(node, Array) else jnp.tanh(jnp.stack([tree(child) for child in node]).sum())
 
 
 def any_length(x: Array) -> Array:

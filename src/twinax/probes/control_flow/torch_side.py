@@ -68,7 +68,11 @@ def early_exit(x: Tensor) -> Tensor:
 
 
 def tree(node: Any) -> Tensor:
-    return node.sum() if isinstance(node, Tensor) else torch.tanh(sum(tree(child) for child in node))
+    return (
+        node.sum()
+        if isinstance(node, Tensor)
+        else torch.tanh(torch.stack([tree(child) for child in node]).sum())
+    )
 
 
 def any_length(x: Tensor) -> Tensor:

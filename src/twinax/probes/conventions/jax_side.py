@@ -95,7 +95,7 @@ FUNCTIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "inverse": jnp.linalg.inv,
     "eigenvalues_of_equal": lambda x: jnp.linalg.eigvalsh(x)[0],
     "eigenvectors_of_equal": lambda x: jnp.abs(jnp.linalg.eigh(x).eigenvectors)[0],
-    "singular_vectors_of_equal": lambda x: jnp.abs(jnp.linalg.svd(x).U)[0],
+    "singular_vectors_of_equal": lambda x: jnp.abs(jnp.linalg.svd(x)[0])[0],
     "cholesky": jnp.linalg.cholesky,
     # --- infinite values
     "exp": jnp.exp,
