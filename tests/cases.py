@@ -8,7 +8,7 @@ from twinax.sources import resolve
 _SMALL = {
     "xor": ({}, Size(batch=4)),
     "xor/logistic": ({}, Size(batch=4)),
-    "resnet50": ({"blocks": [1, 1, 1, 1], "width": 8, "classes": 10}, Size(batch=4, dims={"image": 32})),
+    "resnet50": ({"blocks": [1, 1, 1, 1], "width": 8, "classes": 10}, Size(batch=4, dims={"image": 64})),
     "bert": (
         {
             "vocab_size": 200,
