@@ -331,17 +331,55 @@ def graph_records() -> list[Record]:
         "dot_general": 1,
     }
     hlo = {"convolution": 53, "fusion": 118, "dot": 1}
-    torch = {"programs": {"forward": {"aten": aten}, "grad": {"aten": {k: 2 * v for k, v in aten.items()}}}}
+    at = {"file": "/home/anna/net.py", "line": 12, "code": "x = x.double()"}
+    torch = {
+        "programs": {
+            "forward": captured(
+                {"aten": aten},
+                modules=modules("conv2d"),
+                constants=[{"name": "scale", "shape": [3, 1, 1], "dtype": "float32", "bytes": 12}],
+                promotions=[{"operation": "to", "from": ["float32"], "to": "float64", **at}],
+                dynamo={"graphs": 1, "guards": 642, "breaks": []},
+                kernels={"fused": 54, "library": 54},
+            ),
+            "grad": captured(
+                {"aten": {k: 2 * v for k, v in aten.items()}},
+                dynamo={"graphs": 2, "guards": 700, "breaks": [{"reason": "a <b>branch</b> on data", **at}]},
+            ),
+        }
+    }
     jax = {
         "programs": {
-            "forward": {"jaxpr": jaxpr, "hlo": hlo},
-            "grad": {"jaxpr": {k: 3 * v for k, v in jaxpr.items()}},
+            "forward": captured(
+                {"jaxpr": jaxpr, "hlo": hlo}, modules=modules("Conv"), kernels={"fused": 118, "library": 54}
+            ),
+            "grad": captured({"jaxpr": {k: 3 * v for k, v in jaxpr.items()}}),
         }
     }
     return [
-        Record(cell=cell("graph", "torch", "eager"), outcome=Outcome.OK, measurements=torch, seconds=9.0),
+        Record(cell=cell("graph", "torch", "compile"), outcome=Outcome.OK, measurements=torch, seconds=9.0),
         Record(cell=cell("graph", "jax", "jit"), outcome=Outcome.OK, measurements=jax, seconds=7.0),
     ]
+
+
+def captured(operations: dict[str, Json], **more: Json) -> dict[str, Json]:
+    """One program's part of a graph record."""
+    empty = {"modules": {}, "constants": [], "promotions": [], "dynamo": {}, "kernels": {}}
+    return {"operations": operations, **empty, **more}
+
+
+def modules(kind: str) -> dict[str, Json]:
+    """A stem, two layers and a head."""
+    flops = {
+        "": 100.0,
+        "conv1": 10.0,
+        "layer1": 40.0,
+        "layer1.0": 30.0,
+        "layer1.1": 10.0,
+        "layer2": 45.0,
+        "fc": 5.0,
+    }
+    return {path: {"type": kind, "operations": 3, "flops": f * 1e7} for path, f in flops.items()}
 
 
 def run(

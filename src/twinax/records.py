@@ -29,7 +29,10 @@ MODES: Mapping[str, tuple[str, ...]] = {"torch": ("eager", "compile"), "jax": ("
 """The modes of each side, in the order in which they are shown."""
 
 PROVED: Mapping[str, str] = {"torch": "eager", "jax": "jit"}
-"""The mode in which each side is proved, captured and trained; other modes are held against it."""
+"""The mode in which each side is proved and trained; other modes are held against it."""
+
+COMPILED: Mapping[str, str] = {"torch": "compile", "jax": "jit"}
+"""The mode in which each side's compiler stands between the code and the machine."""
 
 
 class Outcome(StrEnum):

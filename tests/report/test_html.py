@@ -61,6 +61,7 @@ def test_every_chart_of_a_whole_run_is_there() -> None:
         "calibration-matmul",
         "calibration-convolution",
         "calibration-bandwidth",
+        "work",
     ]
     assert "training" in figures(rendered(runs.trained()))
 

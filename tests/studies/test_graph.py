@@ -1,8 +1,12 @@
 """Graph: both sides captured, counted and kept; what cannot be captured is a named outcome."""
 
+import pytest
+
+import runs
 from cases import small
+from twinax.analyse.graph import findings
 from twinax.errors import CellFailed
-from twinax.records import Options, Outcome, Record
+from twinax.records import COMPILED, Cell, Options, Outcome, Record
 from twinax.run.worker import make_runner
 from twinax.studies import graph_verbs
 from twinax.studies.base import Context
@@ -60,15 +64,57 @@ def test_both_sides_are_captured_and_kept(tmp_path):
     records = conduct("xor", tmp_path)
     assert all(r.outcome is Outcome.OK for r in records.values())
     torch, jax = (records[side].measurements["programs"] for side in ("torch", "jax"))
-    assert torch["forward"]["aten"]["linear"] == 2  # one per layer
-    assert torch["grad"]["aten"]["mm"] >= 3  # two products for weights, one for what flows back
-    assert jax["forward"]["jaxpr"]["dot_general"] == 2
-    assert jax["grad"]["jaxpr"]["dot_general"] > 2 and jax["grad"]["hlo"]
-    assert set(records["torch"].files) == {"forward.aten", "grad.aten"}
-    assert set(records["jax"].files) == {f"{p}.{f}" for p in ("forward", "grad") for f in ("jaxpr", "hlo")}
+    assert torch["forward"]["operations"]["aten"]["linear"] == 2  # one per layer
+    assert torch["grad"]["operations"]["aten"]["mm"] >= 3  # two for weights, one for what flows back
+    assert jax["forward"]["operations"]["jaxpr"]["dot_general"] == 2
+    assert jax["grad"]["operations"]["jaxpr"]["dot_general"] > 2 and jax["step"]["operations"]["hlo"]
+    assert torch["forward"]["kernels"]["fused"] >= 1 and jax["forward"]["kernels"]["fused"] >= 1
+    assert any("Tensor.backward()" in left["reason"] for left in torch["step"]["dynamo"]["breaks"])
+    assert torch["step"]["dynamo"]["graphs"] == 2 and torch["grad"]["dynamo"]["breaks"] == []
+    made = {"forward.aten", "forward.guards", "forward.inductor", "grad.aten", "grad.guards", "step.guards"}
+    assert set(records["torch"].files) == made
+    forms = ("jaxpr", "stablehlo", "hlo")
+    assert set(records["jax"].files) == {f"{p}.{f}" for p in ("forward", "grad", "step") for f in forms}
     for record in records.values():
         for path in record.files.values():
             assert len((tmp_path / path).read_text()) > 100
+
+
+@pytest.mark.parametrize("name", ["resnet50", "bert"])
+def test_both_sides_do_the_same_work_in_every_module(name):
+    twin = small(name)
+    size = twin.presets["speed_quick"]
+    (batch,) = twin.batches(twin.config, size, 0, 1)
+    trees = {}
+    for side, mode in COMPILED.items():
+        cell = Cell(twin=name, study="graph", side=side, mode=mode, size=size)
+        runner = make_runner(cell, twin, twin.init(twin.config, 0))
+        trees[side] = runner.capture("forward", batch, kernels=False).modules
+    for path, row in trees["torch"].items():
+        if row["flops"]:
+            assert trees["jax"][path]["flops"] == row["flops"], path
+    assert trees["torch"][""]["flops"] > 0
+
+    shown = findings(record_of(trees))
+    assert shown[0].verdict == "alike"
+    path = next(p for p in trees["jax"] if p.endswith(("conv2", "query")))
+    trees["jax"][path] = {**trees["jax"][path], "flops": 2 * trees["jax"][path]["flops"]}
+    shown = findings(record_of(trees))
+    assert shown[0].verdict == "parted" and path in shown[0].title
+
+
+def record_of(trees):
+    """A run in which the forward pass was captured with these module trees."""
+    return runs.run(
+        [
+            Record(
+                cell=runs.cell("graph", side, COMPILED[side]),
+                outcome=Outcome.OK,
+                measurements={"programs": {"forward": runs.captured({}, modules=tree)}},
+            )
+            for side, tree in trees.items()
+        ]
+    )
 
 
 def test_what_cannot_be_captured_is_named_and_the_rest_is_kept(tmp_path):

@@ -1,4 +1,4 @@
-"""Under what conditions it was measured: fairness, the host, training, graphs, and how cells ended."""
+"""Under what conditions it was measured: fairness, the host, training, and how cells ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twinax.records import MODES, Json, Outcome, Record, Run
 
 def findings(run: Run, timings: Timings) -> list[Finding]:
     """Everything beside the figures that a reader must know."""
-    return [*_busy(timings), *_fairness(run), *_training(run), *_graphs(run), *_cells(run)]
+    return [*_busy(timings), *_fairness(run), *_training(run), *_cells(run)]
 
 
 def _busy(timings: Timings) -> list[Finding]:
@@ -112,25 +112,6 @@ def _training(run: Run) -> list[Finding]:
                 },
             )
         )
-    return found
-
-
-def _graphs(run: Run) -> list[Finding]:
-    """How many operations each side's captured graph holds, by program and form."""
-    found = []
-    for record in run.of("graph"):
-        for program, forms in record.measurements.get("programs", {}).items():
-            totals = {form: sum(counts.values()) for form, counts in forms.items()}
-            told = words.listing([f"{words.count(n, 'operation')} as {form}" for form, n in totals.items()])
-            found.append(
-                Finding(
-                    kind="graph",
-                    title=f"{program}: {words.SIDES[record.cell.side]} captures {told}.",
-                    verdict="captured",
-                    evidence=(record.cell.id,),
-                    figures={"program": program, "side": record.cell.side, "totals": totals, "counts": forms},
-                )
-            )
     return found
 
 

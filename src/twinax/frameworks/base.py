@@ -6,9 +6,11 @@ whoever holds two runners can compare them without knowing either framework.
 
 from __future__ import annotations
 
+import sysconfig
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from twinax.records import Json
@@ -113,15 +115,67 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Captured:
-    """A program's graph, as the framework captured it.
+    """What a framework makes of a program when it turns it into a graph.
 
     Attributes:
-        texts: File name → text (``export.txt``, ``jaxpr.txt``, ``hlo_optimised.txt`` …).
+        texts: File name → text (``forward.aten.txt``, ``grad.jaxpr.txt``, ``grad.hlo.txt`` …).
         operations: Form (``aten``, ``jaxpr``, ``hlo``) → operation → how often it occurs.
+        modules: Module path (torch's names; ``""`` is the whole model) → ``type``, ``operations``, ``flops``,
+            with everything that the module holds; FLOPs of matrix products and convolutions only.
+        constants: Arrays that became part of the graph: ``name``, ``shape``, ``dtype``, ``bytes``.
+        promotions: Where the type of more than one number changes: ``operation``, ``from``, ``to``,
+            ``file``, ``line``, ``code``.
+        dynamo: ``graphs``, ``guards`` and ``breaks`` (``reason``, ``file``, ``line``, ``code``).
+        kernels: ``fused`` kernels that the compiler wrote, and ``library`` calls between them.
     """
 
     texts: Mapping[str, str]
     operations: Mapping[str, Mapping[str, int]]
+    modules: Mapping[str, Json] = field(default_factory=dict)
+    constants: Sequence[Json] = ()
+    promotions: Sequence[Json] = ()
+    dynamo: Mapping[str, Json] = field(default_factory=dict)
+    kernels: Mapping[str, int] = field(default_factory=dict)
+
+
+def merged(parts: Iterable[Captured]) -> Captured:
+    """One program's captures by several tools, as one."""
+    whole = Captured({}, {})
+    for part in parts:
+        whole = Captured(
+            {**whole.texts, **part.texts},
+            {**whole.operations, **part.operations},
+            {**whole.modules, **part.modules},
+            [*whole.constants, *part.constants],
+            [*whole.promotions, *part.promotions],
+            {**whole.dynamo, **part.dynamo},
+            {**whole.kernels, **part.kernels},
+        )
+    return whole
+
+
+def module_tree(
+    types: Mapping[str, str], own_operations: Mapping[str, int], own_flops: Mapping[str, float]
+) -> dict[str, Json]:
+    """Operations and FLOPs of each module with all that it holds, from those of its own."""
+    tree: dict[str, Json] = {}
+    for path in dict.fromkeys(("", *own_operations, *own_flops)):
+        parts = path.split(".") if path else []
+        for depth in range(len(parts) + 1):
+            above = ".".join(parts[:depth])
+            row = tree.setdefault(above, {"type": types.get(above, ""), "operations": 0, "flops": 0.0})
+            row["operations"] += own_operations.get(path, 0)
+            row["flops"] += float(own_flops.get(path, 0))
+    return tree
+
+
+def is_model_code(file: str) -> bool:
+    """Whether a file of a stack trace is the user's or a twin's: no library's, no framework backend's."""
+    path, package = Path(file), Path(__file__).parents[1]
+    if path.is_relative_to(package):
+        return path.relative_to(package).parts[0] in ("zoo", "probes")
+    library = "site-packages" in path.parts or path.is_relative_to(sysconfig.get_path("stdlib"))
+    return not library and not file.startswith("<")
 
 
 class Runner(ABC):
@@ -188,8 +242,13 @@ class Runner(ABC):
         """
 
     @abstractmethod
-    def capture(self, program: str, batch: Arrays) -> Captured:
-        """The graph of ``forward`` or ``grad``.
+    def capture(self, program: str, batch: Arrays, *, kernels: bool) -> Captured:
+        """What turning ``forward``, ``grad`` or ``step`` into a graph gives.
+
+        Args:
+            program: The program.
+            batch: Torch layout.
+            kernels: Also compile it where that takes long (inductor), to count its kernels.
 
         Raises:
             CellFailed: ``unsupported``; names what could not be captured, and where.

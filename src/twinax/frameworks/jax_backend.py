@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -14,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.extend.core import jaxprs_in_params
 
 from twinax.errors import CellFailed, DeviceMissing
+from twinax.frameworks import jax_graph
 from twinax.frameworks.base import (
     Captured,
     DropoutSite,
@@ -27,6 +25,7 @@ from twinax.frameworks.base import (
     Runner,
     SideCode,
 )
+from twinax.frameworks.jax_models import Tap as ModelTap
 from twinax.frameworks.jax_models import Tree, as_jax_model
 from twinax.frameworks.jax_recording import Later, Tap, named_outputs
 from twinax.records import Json
@@ -266,16 +265,18 @@ class JaxRunner(Runner):
 
         return Prepared(call, Phases(trace=traced, compile=compiled, first=first), facts, outputs)
 
-    def _program(self, program: str) -> tuple[Callable[..., Any], tuple[Tree, ...], tuple[int, ...]]:
+    def _program(
+        self, program: str, tap: ModelTap | None = None
+    ) -> tuple[Callable[..., Any], tuple[Tree, ...], tuple[int, ...]]:
         """``function(*carry, data) -> result, new carry``, its first carry, and which of it is donated."""
 
         def forward(params: Tree, state: Tree, data: dict[str, Any]) -> Any:
             inputs = tuple(data[name] for name in self.inputs)
-            return self.model.apply(params, state, inputs, train=False)[0], None
+            return self.model.apply(params, state, inputs, train=False, tap=tap)[0], None
 
         def objective(params: Tree, state: Tree, data: dict[str, Any]) -> Any:
             inputs = tuple(data[name] for name in self.inputs)
-            outputs, state = self.model.apply(params, state, inputs, train=True)
+            outputs, state = self.model.apply(params, state, inputs, train=True, tap=tap)
             return self.code.loss(outputs, data), state
 
         def grad(params: Tree, state: Tree, data: dict[str, Any]) -> Any:
@@ -320,22 +321,23 @@ class JaxRunner(Runner):
 
     # --- graph ---------------------------------------------------------------------------------
 
-    def capture(self, program: str, batch: Arrays) -> Captured:
+    def capture(self, program: str, batch: Arrays, *, kernels: bool) -> Captured:
+        """The kernels are counted anyhow: XLA compiles in seconds."""
         data = self._on_device(batch)
-        function, carry, _ = self._program(program)
+
+        def scoped(path: str, rate: float | None, call: Callable[[], Any], x: Any) -> Any:
+            return jax_graph.scoped(self._torch_path(path), rate, call, x)
+
+        function, carry, _ = self._program(program, scoped)
+        types = {self._torch_path(path): name for path, name in self.model.layer_types().items()}
         try:
-            traced = jax.jit(function).trace(*carry, data)
-            optimised = traced.lower().compile().as_text() or ""
+            return jax_graph.capture(program, function, (*carry, data), types)
         except Exception as error:  # whatever the user's model does to the tracer is an outcome
             raise CellFailed(
                 "unsupported",
                 f"JAX could not trace {program}: {type(error).__name__}: {str(error).splitlines()[0]}",
                 "The traceback in the cell's log names the line of the model.",
             ) from error
-        texts = {f"{program}.jaxpr.txt": str(traced.jaxpr), f"{program}.hlo.txt": optimised}
-        counts = Counter(_primitives(traced.jaxpr.jaxpr))
-        hlo = Counter(re.findall(r" = \S+(?: \S+)*? ([a-z][\w-]*)\(", optimised))
-        return Captured(texts, {"jaxpr": dict(counts.most_common()), "hlo": dict(hlo.most_common())})
 
     # --- facts ---------------------------------------------------------------------------------
 
@@ -402,16 +404,6 @@ def _repeating(
         jax.block_until_ready(function(*carry, data[i % count]))
 
     return call
-
-
-def _primitives(jaxpr: Any) -> Iterator[str]:
-    """Every primitive in a jaxpr, those inside its sub-jaxprs instead of the call that holds them."""
-    for equation in jaxpr.eqns:
-        inner = list(jaxprs_in_params(equation.params))
-        if not inner:
-            yield equation.primitive.name
-        for sub in inner:
-            yield from _primitives(sub)
 
 
 def _compiler_facts(compiled: Any) -> dict[str, float]:

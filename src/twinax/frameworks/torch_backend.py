@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from twinax.errors import CellFailed, DeviceMissing
+from twinax.frameworks import torch_graph
 from twinax.frameworks.base import (
     Captured,
     DropoutSite,
@@ -24,6 +24,7 @@ from twinax.frameworks.base import (
     Prepared,
     Runner,
     SideCode,
+    merged,
 )
 from twinax.records import Json
 from twinax.twin import Arrays, Config
@@ -266,22 +267,15 @@ class TorchRunner(Runner):
 
     def _program(self, program: str) -> Callable[[tuple[Tensor, ...], dict[str, Tensor]], Any]:
         """``run(the model's arguments, the whole batch)``; the loss reads the batch."""
-        model, loss = self.model, self.code.loss
+        model, forward, objective = self.model, self._forward, self._objective
         optimizer = self.optimizer or self._make_optimizer(Optimizer("sgd", 1e-4, momentum=0.9), None)
         model.train(program != "forward")
-
-        def forward(arguments: tuple[Tensor, ...]) -> Any:
-            return model(*arguments)
-
-        def objective(arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> Tensor:
-            return loss(model(*arguments), data)
-
         if self.mode == "compile":
             forward, objective = torch.compile(forward), torch.compile(objective)
 
         def serve(arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> Any:
             with torch.no_grad():
-                return forward(arguments)
+                return forward(arguments, data)
 
         def grad(arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> None:
             model.zero_grad(set_to_none=True)
@@ -293,6 +287,12 @@ class TorchRunner(Runner):
             optimizer.step()
 
         return {"forward": serve, "grad": grad, "step": step}[program]
+
+    def _forward(self, arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> Any:
+        return self.model(*arguments)
+
+    def _objective(self, arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> Tensor:
+        return self.code.loss(self.model(*arguments), data)
 
     def _count_flops(self, run: Callable[[], Any]) -> dict[str, float]:
         with FlopCounterMode(display=False) as counter:
@@ -328,28 +328,50 @@ class TorchRunner(Runner):
 
     # --- graph ---------------------------------------------------------------------------------
 
-    def capture(self, program: str, batch: Arrays) -> Captured:
+    def capture(self, program: str, batch: Arrays, *, kernels: bool) -> Captured:
         data = self._on_device(batch)
         arguments = self._arguments(data)
+        saved = self.weights()
         self.model.train(program != "forward")
         try:
-            if program == "forward":
-                exported = torch.export.export(self.model, arguments, strict=False)
-                text, graph = str(exported), exported.graph
-            else:
-                # a plain function: make_fx counts the arguments of the code object, self included
-                module = make_fx(lambda p, b, d: self._joint(p, b, d), tracing_mode="fake")(
-                    dict(self.model.named_parameters()), dict(self.model.named_buffers()), data
-                )
-                text, graph = module.print_readable(print_output=False), module.graph
+            return self._captured(program, arguments, data, kernels)
         except Exception as error:  # whatever the user's model does to the tracer is an outcome
             raise CellFailed(
                 "unsupported",
                 f"torch could not capture {program}: {type(error).__name__}: {str(error).splitlines()[0]}",
                 "The traceback in the cell's log names the line of the model.",
             ) from error
-        counts = Counter(_operation(node.target) for node in graph.nodes if node.op == "call_function")
-        return Captured({f"{program}.aten.txt": text}, {"aten": dict(counts.most_common())})
+        finally:
+            self.load(saved, self.rule)  # tracing runs the program, and with it the optimizer
+
+    def _captured(
+        self, program: str, arguments: tuple[Tensor, ...], data: dict[str, Tensor], kernels: bool
+    ) -> Captured:
+        """A step has no ATen graph of its own: the optimizer runs outside of what is compiled."""
+        whole = {"forward": self._forward, "grad": self._objective, "step": self._plain_step()}[program]
+        found = [torch_graph.dynamo(program, whole, arguments, data)]
+        if program == "forward":
+            found.append(torch_graph.forward(self.model, arguments))
+        elif program == "grad":
+            # a plain function: make_fx counts the arguments of the code object, self included
+            module = make_fx(lambda p, b, d: self._joint(p, b, d), tracing_mode="fake")(
+                dict(self.model.named_parameters()), dict(self.model.named_buffers()), data
+            )
+            found.append(torch_graph.joint(module))
+        if kernels and program != "step":
+            found.append(torch_graph.inductor(program, whole, arguments, data))
+        return merged(found)
+
+    def _plain_step(self) -> Callable[[tuple[Tensor, ...], dict[str, Tensor]], None]:
+        """A training step as a person writes it."""
+        optimizer = self.optimizer or self._make_optimizer(Optimizer("sgd", 1e-4, momentum=0.9), None)
+
+        def step(arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> None:
+            optimizer.zero_grad(set_to_none=True)
+            self._objective(arguments, data).backward()
+            optimizer.step()
+
+        return step
 
     def _joint(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], data: dict[str, Tensor]) -> Any:
         arguments = self._arguments(data)
@@ -433,12 +455,6 @@ def _mask_shape(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
     if isinstance(layer, nn.Dropout):
         return tuple(x.shape)
     return (*x.shape[:2], *(1 for _ in x.shape[2:]))  # whole channels are dropped
-
-
-def _operation(target: Any) -> str:
-    """``aten.convolution.default`` → ``convolution``."""
-    parts = str(target).split(".")
-    return parts[1] if parts[0] == "aten" and len(parts) > 1 else getattr(target, "__name__", str(target))
 
 
 def _numpy(tensor: Tensor) -> Any:

@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from twinax.analyse import Finding, Findings, words
+from twinax.analyse.base import Kind
 from twinax.analyse.conditions import DISTURBED
 from twinax.records import Run
-from twinax.report import probe_tables, tables
+from twinax.report import graph_tables, probe_tables, tables
 from twinax.report.tables import Mark, Table, marked
+
+GRAPH: tuple[Kind, ...] = ("work", "breaks", "graph", "constants", "promotions")
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,19 @@ def _fairness(findings: Findings) -> Section:
 
 
 def _graph(findings: Findings) -> Section:
+    said = [f for kind in GRAPH for f in findings.of(kind)]
     return Section(
-        "graph", "The captured graphs", _said(findings.of("graph")), folded=tuple(tables.graphs(findings))
+        "graph",
+        "What becomes of the model as a graph",
+        _said(said),
+        "graph",
+        _some(graph_tables.modules(findings, whole=False), graph_tables.breaks(findings)),
+        _some(
+            graph_tables.modules(findings, whole=True),
+            graph_tables.promotions(findings),
+            graph_tables.constants(findings),
+            *graph_tables.operations(findings),
+        ),
     )
 
 

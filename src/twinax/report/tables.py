@@ -256,26 +256,6 @@ def fairness(findings: Findings) -> Table | None:
     return Table("", ("Fact", *modes, "Sides"), rows) if rows else None
 
 
-def graphs(findings: Findings) -> list[Table]:
-    """Operation counts of both sides, next to each other by rank, one table per program."""
-    tables = []
-    for program in dict.fromkeys(f.figures["program"] for f in findings.of("graph")):
-        mine = [f for f in findings.of("graph") if f.figures["program"] == program]
-        columns = [(f, form) for f in mine for form in f.figures["counts"]]
-        ranked = [
-            sorted(f.figures["counts"][form].items(), key=lambda kv: (-kv[1], kv[0])) for f, form in columns
-        ]
-        rows = [
-            Row(tuple(f"{counts[i][1]:,} × {counts[i][0]}" if i < len(counts) else "" for counts in ranked))
-            for i in range(max(map(len, ranked), default=0))
-        ]
-        heads = [
-            f"{words.SIDES[f.figures['side']]}: {form} ({f.figures['totals'][form]:,})" for f, form in columns
-        ]
-        tables.append(Table(f"Operations in {program}", tuple(heads), tuple(rows)))
-    return tables
-
-
 def cells(run: Run) -> Table:
     """Every planned cell with its outcome: nothing is silently missing."""
     rows = []

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from twinax.errors import CellFailed
-from twinax.records import Cell, Options, Outcome, Record, Size, TwinInfo
+from twinax.records import COMPILED, Cell, Options, Outcome, Record, Size, TwinInfo
 from twinax.studies.base import Crew, Group, Study
-
-COMPILED = {"torch": "compile", "jax": "jit"}
 
 
 class ControlFlowStudy(Study):

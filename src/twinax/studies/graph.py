@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from twinax.errors import CellFailed
-from twinax.records import PROVED, Cell, Json, Options, Outcome, Record, Size, TwinInfo
+from twinax.records import COMPILED, Cell, Json, Options, Outcome, Record, Size, TwinInfo
 from twinax.studies.base import Crew, Group, Study
 
-PROGRAMS = ("forward", "grad")
+PROGRAMS = ("forward", "grad", "step")
 
 
 class GraphStudy(Study):
-    """torch.export and the joint ATen graph; jaxpr and XLA's optimised HLO."""
+    """torch.export, the joint ATen graph, dynamo and inductor; jaxpr, StableHLO and XLA's optimised HLO."""
 
     name: ClassVar[str] = "graph"
     needs: ClassVar[frozenset[str]] = frozenset(PROGRAMS)
@@ -29,7 +29,7 @@ class GraphStudy(Study):
                 twin=info.name,
                 study=self.name,
                 side=side,
-                mode=PROVED[side],
+                mode=COMPILED[side],
                 size=size,
                 dtype=options.dtype,
                 device=options.device,
@@ -45,14 +45,15 @@ class GraphStudy(Study):
         for cell in group.cells:
             with contextlib.suppress(CellFailed):
                 for program in PROGRAMS:  # both sides at once: nothing is timed here
-                    crew.worker(cell).send("capture", program=program)
+                    kernels = program == "forward" or not crew.options.quick
+                    crew.worker(cell).send("capture", program=program, kernels=kernels)
         for cell in group.cells:
             programs: dict[str, Json] = {}
             files: dict[str, str] = {}
             try:
                 for program in PROGRAMS:
                     answer = crew.worker(cell).receive()
-                    programs[program] = answer["operations"]
+                    programs[program] = answer["found"]
                     files |= answer["files"]
             except CellFailed as error:
                 outcome = Outcome(error.outcome)

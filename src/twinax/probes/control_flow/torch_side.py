@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from twinax.frameworks import torch_graph
 from twinax.probes.control_flow.cases import SEEN
 
 Program = Callable[[Any], Tensor]
@@ -26,16 +27,8 @@ def compiled(program: Program) -> Program:
 
 def graphs(program: Program, argument: Any) -> tuple[int, list[dict[str, Any]]]:
     """How many graphs dynamo made of the program (0: it gave up and runs it as it is), and each break."""
-    torch._dynamo.reset()
-    found = torch._dynamo.explain(program)(argument)
-    reasons = [
-        {
-            "reason": reason.reason.splitlines()[0],
-            "line": reason.user_stack[-1].lineno if reason.user_stack else 0,
-        }
-        for reason in found.break_reasons
-    ]
-    return found.graph_count, reasons
+    found = torch_graph.dynamo("program", program, argument).dynamo
+    return found["graphs"], found["breaks"]
 
 
 def finish() -> None:
