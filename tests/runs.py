@@ -362,6 +362,38 @@ def graph_records() -> list[Record]:
     ]
 
 
+def shape_records() -> list[Record]:
+    """Sequences of three lengths: PyTorch compiles twice, JAX at each."""
+
+    def points(steady: float, compile_s: Sequence[float]) -> list[Json]:
+        return [
+            {
+                "size": {"batch": 4, "dims": {"sequence": length}},
+                "first_s": extra + steady * length,
+                "compilations": int(extra > 0),
+                "samples_s": [steady * length * f for f in (1.0, 1.02, 0.99)],
+            }
+            for length, extra in zip((128, 64, 32), compile_s, strict=True)
+        ]
+
+    work = {"lengths": [5, 12, 30, 64, 64, 100, 128, 20] * 10, "stated": "as given", "batch": 4}
+    swept = {
+        ("torch", "eager"): points(0.002, (0, 0, 0)),
+        ("torch", "compile"): points(0.0018, (18.0, 15.0, 0)),
+        ("jax", "op_by_op"): points(0.004, (0, 0, 0)),
+        ("jax", "jit"): points(0.0022, (0.7, 0.6, 0.6)),
+    }
+    return [
+        Record(
+            cell=cell("shapes", side, mode),
+            outcome=Outcome.OK,
+            measurements={"program": "forward", "points": found, "limit": None, "workload": work},
+            seconds=12.0,
+        )
+        for (side, mode), found in swept.items()
+    ]
+
+
 def captured(operations: dict[str, Json], **more: Json) -> dict[str, Json]:
     """One program's part of a graph record."""
     empty = {"modules": {}, "constants": [], "promotions": [], "dynamo": {}, "kernels": {}}
@@ -402,7 +434,7 @@ def run(
 
 def full() -> Run:
     """Parity holds; PyTorch is about 2.3 times as fast."""
-    return run([*parity_records(), *speed_records(), *graph_records()])
+    return run([*parity_records(), *speed_records(), *graph_records(), *shape_records()])
 
 
 def mismatched() -> Run:

@@ -104,7 +104,7 @@ def test_the_exit_code_says_whether_all_is_well(call, engine, make, code):
         ("compare", ("parity", "speed", "graph", "training")),
         ("parity", ("parity",)),
         ("speed", ("parity", "speed")),
-        ("graph", ("graph", "control_flow")),
+        ("graph", ("graph", "shapes", "control_flow")),
         ("autodiff", ("autodiff",)),
     ],
 )
@@ -113,10 +113,12 @@ def test_each_command_runs_its_studies(call, engine, command, studies):
     assert (engine.calls[0]["name"], engine.calls[0]["studies"]) == ("xor", studies)
 
 
-def test_every_option_reaches_the_engine(call, engine):
+def test_every_option_reaches_the_engine(call, engine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lengths.txt").write_text("12 30")
     line = (
         "compare bert --quick --batch 3 --dtype bfloat16 --threads 1 --device cuda --modes eager,jit --seed 7 "
-        "--weights w.pth -o 'new folder' --timeout 30"
+        "--weights w.pth -o 'new folder' --timeout 30 --lengths lengths.txt"
     )
     call(*(word.strip("'") for word in re.findall(r"'[^']*'|\S+", line)))
     (asked,) = engine.calls
@@ -131,6 +133,7 @@ def test_every_option_reaches_the_engine(call, engine):
         "seed": 7,
         "weights": "w.pth",
         "timeout": 30.0,
+        "lengths": (12, 30),
     }
     assert asked["folder"] == Path("new folder")
     assert asked["command"] == f"twinax {line}"

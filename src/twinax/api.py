@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from twinax.analyse import Findings, Recommendation, analyse, recommend
+from twinax.data import lengths
 from twinax.errors import BadInput
 from twinax.records import Options, Outcome, Run, write_atomically
 from twinax.report import html, markdown, terminal
@@ -25,7 +26,7 @@ STUDIES = {
     "compare": ("parity", "speed", "graph", "training"),
     "parity": ("parity",),
     "speed": ("parity", "speed"),  # parity gates speed: without it no ratio is shown
-    "graph": ("graph", "control_flow"),
+    "graph": ("graph", "shapes", "control_flow"),
     "autodiff": ("autodiff",),
 }
 """The studies behind each command."""
@@ -141,8 +142,8 @@ def compare(name: str, **choices: Any) -> Comparison:
     Args:
         name: A twin of the zoo (``resnet50``) or a file of your own (``my_pair.py``).
         choices: ``quick``, ``batch``, ``dtype``, ``threads``, ``device``, ``modes``, ``seed``, ``weights``,
-            ``timeout`` (see :class:`twinax.records.Options`); ``output``, a new folder for the run;
-            ``resume``, a run to continue; ``listener``, which hears what happens.
+            ``timeout``, ``lengths`` (a file, or numbers; see :class:`twinax.records.Options`); ``output``,
+            a new folder for the run; ``resume``, a run to continue; ``listener``, which hears what happens.
 
     Raises:
         TwinaxError: The input cannot be used, or there is no room for the run.
@@ -201,6 +202,8 @@ def make_options(given: dict[str, Any]) -> Options:
     Raises:
         BadInput: A value cannot be used; every such value is named.
     """
+    if isinstance(given.get("lengths"), str | Path):
+        given = {**given, "lengths": lengths.read(str(given["lengths"])) if given["lengths"] else ()}
     try:
         return Options(**given)
     except ValidationError as error:

@@ -53,6 +53,7 @@ Weights = Annotated[str, typer.Option("--weights", help="A checkpoint: .safetens
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for the run.")]
 Resume = Annotated[Path | None, typer.Option("--resume", help="A run to continue: only what is missing runs.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds a worker may stay silent.")]
+Lengths = Annotated[str, typer.Option("--lengths", help="A file of sequence lengths: the workload for shapes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read in main
@@ -115,6 +116,7 @@ def _study(command: str, summary: str, example: str) -> None:
         output: Output = None,
         resume: Resume = None,
         timeout: Timeout = 600.0,
+        lengths: Lengths = "",
         as_json: AsJson = False,
         as_markdown: AsMarkdown = False,
         debug: Debug = False,
@@ -137,6 +139,7 @@ def _study(command: str, summary: str, example: str) -> None:
             output=output,
             resume=resume,
             timeout=timeout,
+            lengths=lengths,
         )
 
     run.__doc__ = f"{summary}\n\nExample: `{example}`"

@@ -34,6 +34,12 @@ PROVED: Mapping[str, str] = {"torch": "eager", "jax": "jit"}
 COMPILED: Mapping[str, str] = {"torch": "compile", "jax": "jit"}
 """The mode in which each side's compiler stands between the code and the machine."""
 
+SHAPE_MODES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("eager", "compile", "compile_static", "compile_dynamic"),
+    "jax": ("op_by_op", "jit"),
+}
+"""The modes that meet batches of several sizes: torch.compile also with ``dynamic=False`` and ``True``."""
+
 
 class Outcome(StrEnum):
     """How a cell ended, by name."""
@@ -66,6 +72,7 @@ class Options(Frozen):
         seed: Seed of every random draw.
         weights: A checkpoint, read into both sides; empty draws initial weights from NumPy.
         timeout: Seconds that a worker may stay silent before the cell is ``timed_out``.
+        lengths: Sequence lengths of a workload, one per example; empty takes a distribution.
     """
 
     quick: bool = False
@@ -77,6 +84,7 @@ class Options(Frozen):
     seed: int = Field(default=0, ge=0)
     weights: str = ""
     timeout: float = Field(default=600.0, gt=0)
+    lengths: tuple[int, ...] = ()
 
 
 class Size(Frozen):

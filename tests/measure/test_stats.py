@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinax.measure.stats import Interval, break_even_steps, ratio_interval, verdict
+from twinax.measure.stats import Interval, break_even_interval, break_even_steps, ratio_interval, verdict
 
 times = st.floats(1e-6, 1e3)
 process = st.lists(times, min_size=1, max_size=6)
@@ -146,3 +146,20 @@ def test_break_even():
     assert break_even_steps(30.0, slow_step_s=0.2, fast_step_s=0.2) is None
     assert break_even_steps(30.0, slow_step_s=0.2, fast_step_s=0.5) is None
     assert break_even_steps(-1.0, slow_step_s=0.5, fast_step_s=0.2) == 0.0  # compiled and sooner ready
+
+
+def test_break_even_has_an_interval_that_holds_the_truth():
+    rng = np.random.default_rng(0)
+    held = 0
+    for seed in range(100):
+        slow = [list(0.02 * rng.lognormal(0, 0.05, 20))]
+        fast = [list(0.01 * rng.lognormal(0, 0.05, 20))]
+        low, high = break_even_interval(1.0, slow, fast, seed)
+        held += low <= 100 <= high
+    assert held >= 88  # of 95 that are expected
+
+
+def test_where_compiling_may_not_pay_the_interval_says_so():
+    low, high = break_even_interval(1.0, [[1.0, 1.1, 0.9]], [[1.0, 1.1, 0.9]], 0)
+    assert low > 0 and high == float("inf")
+    assert break_even_interval(1.0, [[1.0] * 5], [[2.0] * 5], 0) == (float("inf"), float("inf"))

@@ -62,6 +62,8 @@ def test_every_chart_of_a_whole_run_is_there() -> None:
         "calibration-convolution",
         "calibration-bandwidth",
         "work",
+        "shapes",
+        "workload",
     ]
     assert "training" in figures(rendered(runs.trained()))
 

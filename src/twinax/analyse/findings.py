@@ -6,7 +6,7 @@ seeded from the run's options).
 
 from __future__ import annotations
 
-from twinax.analyse import autodiff, calibration, conditions, control_flow, cost, graph, parity, speed
+from twinax.analyse import autodiff, calibration, conditions, control_flow, cost, graph, parity, shapes, speed
 from twinax.analyse.base import Findings
 from twinax.records import Run
 
@@ -23,6 +23,7 @@ def analyse(run: Run) -> Findings:
         *cost.findings(run, timings),
         *calibration.findings(run, timings, ratios),
         *graph.findings(run),
+        *shapes.findings(run),
         *control_flow.findings(run),
         *autodiff.findings(run),
         *conditions.findings(run, timings),

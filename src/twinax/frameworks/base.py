@@ -114,6 +114,23 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Reshaping:
+    """One program that meets batches of several sizes, with empty compile caches.
+
+    Attributes:
+        place: Moves a batch to the device.
+        call: Runs the program on a placed batch; returns when everything is finished.
+        compilations: How many programs were compiled so far.
+        limit: Sizes after which the framework stops compiling and runs uncompiled; None where it goes on.
+    """
+
+    place: Callable[[Arrays], Any]
+    call: Callable[[Any], None]
+    compilations: Callable[[], int]
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
 class Captured:
     """What a framework makes of a program when it turns it into a graph.
 
@@ -239,6 +256,13 @@ class Runner(ABC):
         """Make ``forward`` (eval mode), ``grad`` or ``step`` (train mode) ready to be timed.
 
         The framework's own dropout is on in ``grad`` and ``step``, as in training.
+        """
+
+    @abstractmethod
+    def reshaping(self, program: str) -> Reshaping:
+        """``forward``, ``grad`` or ``step``, to be called with batches of any size.
+
+        The process's compile caches are switched off: what is compiled is compiled anew.
         """
 
     @abstractmethod

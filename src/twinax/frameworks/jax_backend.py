@@ -22,6 +22,7 @@ from twinax.frameworks.base import (
     Optimizer,
     Phases,
     Prepared,
+    Reshaping,
     Runner,
     SideCode,
 )
@@ -318,6 +319,15 @@ class JaxRunner(Runner):
             jax.block_until_ready(operation(*operands))
 
         return call
+
+    def reshaping(self, program: str) -> Reshaping:
+        function, carry, _ = self._program(program)
+        function = self._compiled(function)
+
+        def call(data: dict[str, jax.Array]) -> None:
+            jax.block_until_ready(function(*carry, data))
+
+        return Reshaping(self._on_device, call, jax_graph.compilations())
 
     # --- graph ---------------------------------------------------------------------------------
 

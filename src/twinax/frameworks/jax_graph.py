@@ -20,6 +20,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 from twinax.frameworks.base import Captured, is_model_code, module_tree
 from twinax.records import Json
 
+_COMPILED = "/jax/core/compile/backend_compile_duration"
 LEAST = 2  # numbers that a constant holds; a scalar is no array that was baked in
 _INSTRUCTION = re.compile(r" = \S+(?: \S+)*? ([a-z][\w-]*)\(")
 _LIBRARY = ("dot", "convolution", "custom-call", "sort", "rng-bit-generator")
@@ -63,6 +64,19 @@ def capture(
             "library": sum(name in _LIBRARY for name in called),
         },
     )
+
+
+def compilations() -> Callable[[], int]:
+    """Switch the persistent cache off; a count of the programs that XLA has compiled since."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compiled: list[float] = []
+
+    def hear(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event == _COMPILED:
+            compiled.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(hear)
+    return lambda: len(compiled)
 
 
 def _ranked(names: Any) -> dict[str, int]:

@@ -22,6 +22,7 @@ from twinax.frameworks.base import (
     Optimizer,
     Phases,
     Prepared,
+    Reshaping,
     Runner,
     SideCode,
     merged,
@@ -32,6 +33,8 @@ from twinax.weights.checkpoint import fit
 
 # torch keeps a step counter beside each BatchNorm; with a set momentum nothing reads it.
 COUNTER = "num_batches_tracked"
+COMPILING = {"compile": None, "compile_static": False, "compile_dynamic": True}
+"""Modes that compile, with what ``dynamic`` is to torch.compile."""
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _STATE_KEYS = {
     "sgd": {"momentum": "momentum_buffer"},
@@ -40,7 +43,7 @@ _STATE_KEYS = {
 
 
 class TorchRunner(Runner):
-    """One twin in PyTorch, in mode ``eager`` or ``compile``."""
+    """One twin in PyTorch, in mode ``eager`` or one of ``COMPILING``."""
 
     side = "torch"
 
@@ -270,8 +273,10 @@ class TorchRunner(Runner):
         model, forward, objective = self.model, self._forward, self._objective
         optimizer = self.optimizer or self._make_optimizer(Optimizer("sgd", 1e-4, momentum=0.9), None)
         model.train(program != "forward")
-        if self.mode == "compile":
-            forward, objective = torch.compile(forward), torch.compile(objective)
+        if self.mode in COMPILING:
+            dynamic = COMPILING[self.mode]
+            forward = torch.compile(forward, dynamic=dynamic)
+            objective = torch.compile(objective, dynamic=dynamic)
 
         def serve(arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> Any:
             with torch.no_grad():
@@ -325,6 +330,21 @@ class TorchRunner(Runner):
             self._finish()
 
         return call
+
+    def reshaping(self, program: str) -> Reshaping:
+        run = self._program(program)
+
+        def place(batch: Arrays) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+            data = self._on_device(batch)
+            return self._arguments(data), data
+
+        def call(placed: tuple[tuple[Tensor, ...], dict[str, Tensor]]) -> None:
+            run(*placed)
+            self._finish()
+
+        if self.mode not in COMPILING:
+            return Reshaping(place, call, lambda: 0)
+        return Reshaping(place, call, torch_graph.compilations(), torch_graph.recompile_limit())
 
     # --- graph ---------------------------------------------------------------------------------
 

@@ -131,6 +131,21 @@ def inductor(program: str, function: Callable[..., Any], *arguments: Any) -> Cap
     )
 
 
+def compilations() -> Callable[[], int]:
+    """Switch inductor's caches off; a count of the graphs that dynamo has handed to it since."""
+    from torch._dynamo.utils import counters
+    from torch._inductor import config
+
+    config.force_disable_caches = True
+    before = counters["stats"]["unique_graphs"]
+    return lambda: counters["stats"]["unique_graphs"] - before
+
+
+def recompile_limit() -> int:
+    """Versions of one function after which dynamo stops compiling it."""
+    return int(torch._dynamo.config.recompile_limit)
+
+
 def _modules(model: nn.Module, arguments: tuple[Tensor, ...], nodes: list[fx.Node]) -> dict[str, Json]:
     """Operations and FLOPs of each module with all that it holds."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

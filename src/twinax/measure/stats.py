@@ -126,3 +126,46 @@ def break_even_steps(extra_s: float, slow_step_s: float, fast_step_s: float) -> 
     if fast_step_s >= slow_step_s:
         return None
     return max(extra_s, 0.0) / (slow_step_s - fast_step_s)
+
+
+def break_even_interval(
+    extra_s: float,
+    slow: Sequence[Sequence[float]],
+    fast: Sequence[Sequence[float]],
+    seed: int,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """The interval of :func:`break_even_steps` by bootstrap (processes, then iterations); ``inf`` is never.
+
+    Args:
+        extra_s: Seconds that compiling took.
+        slow: Seconds of a step uncompiled, by process.
+        fast: Seconds of a step compiled, by process.
+        seed: Of the draws.
+        resamples: How many.
+        confidence: Share of the draws within the interval.
+    """
+    rng = np.random.default_rng(seed)
+    gain = _drawn_medians(slow, resamples, rng) - _drawn_medians(fast, resamples, rng)
+    with np.errstate(divide="ignore"):
+        steps = np.where(gain > 0, max(extra_s, 0.0) / np.abs(gain), np.inf)
+    tail = (1 - confidence) / 2
+    # an order statistic each: between a number and never there is nothing to interpolate
+    low = np.quantile(steps, tail, method="lower")
+    high = np.quantile(steps, 1 - tail, method="higher")
+    return float(low), float(high)
+
+
+def _drawn_medians(
+    processes: Sequence[Sequence[float]], resamples: int, rng: np.random.Generator
+) -> Float[np.ndarray, " draw"]:
+    """The mean of the processes' medians, each process and each iteration drawn anew."""
+    medians = []
+    for samples in processes:
+        values = np.asarray(samples)
+        picks = rng.integers(len(values), size=(resamples, len(values)))
+        medians.append(np.median(values[picks], axis=1))
+    chosen = rng.integers(len(medians), size=(len(medians), resamples))
+    return np.stack(medians)[chosen, np.arange(resamples)].mean(axis=0)

@@ -9,7 +9,7 @@ from twinax.analyse import Finding, Findings, words
 from twinax.analyse.base import Kind
 from twinax.analyse.conditions import DISTURBED
 from twinax.records import Run
-from twinax.report import graph_tables, probe_tables, tables
+from twinax.report import graph_tables, probe_tables, shape_tables, tables
 from twinax.report.tables import Mark, Table, marked
 
 GRAPH: tuple[Kind, ...] = ("work", "breaks", "graph", "constants", "promotions")
@@ -40,6 +40,7 @@ def sections(run: Run, findings: Findings) -> list[Section]:
         _training(findings),
         _fairness(findings),
         _graph(findings),
+        _shapes(findings),
         _control_flow(findings),
         _autodiff(findings),
         Section("environment", "Environment", folded=tuple(tables.environment(run))),
@@ -130,6 +131,17 @@ def _graph(findings: Findings) -> Section:
             graph_tables.constants(findings),
             *graph_tables.operations(findings),
         ),
+    )
+
+
+def _shapes(findings: Findings) -> Section:
+    return Section(
+        "shapes",
+        "What happens when sizes change",
+        _said((*findings.of("recompiles"), *findings.of("workload"))),
+        "shapes",
+        _some(shape_tables.workload(findings), shape_tables.break_even(findings)),
+        _some(shape_tables.sizes(findings)),
     )
 
 

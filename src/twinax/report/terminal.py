@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from twinax.analyse import Finding, Findings, Recommendation, words
+from twinax.analyse.base import Kind
 from twinax.records import Run
 
 if TYPE_CHECKING:
@@ -19,6 +20,17 @@ STYLES = {"good": "green", "note": "", "warning": "yellow", "problem": "bold red
 SIGNS = {"good": "✓", "note": "·", "warning": "!", "problem": "✗"}
 LONGEST = 190  # characters of one line of advice; the whole text is in the report
 MOST = 3  # lines of each kind
+PROBED: tuple[Kind, ...] = (
+    "work",
+    "breaks",
+    "constants",
+    "promotions",
+    "recompiles",
+    "workload",
+    "control_flow",
+    "derivatives",
+    "conventions",
+)
 
 
 def show(run: Run, findings: Findings, recommendation: Recommendation, console: Console) -> None:
@@ -87,13 +99,11 @@ def _beside(findings: Findings) -> list[Finding]:
         *steps,
         *findings.of("memory"),
         *findings.of("training"),
-        *findings.of("work"),
-        *findings.of("breaks"),
-        *(f for kind in ("constants", "promotions") for f in findings.of(kind) if f.severity == "warning"),
-        *findings.of("control_flow"),
-        *findings.of("derivatives"),
-        *findings.of("conventions"),
     ]
+    probed = [f for kind in PROBED for f in findings.of(kind)]
+    if findings.of("speed"):  # beside the answer to "which is faster" only what warns has room
+        probed = [f for f in probed if f.severity in ("warning", "problem")]
+    shown += probed
     return [*shown, *findings.of("busy_host"), *_uneven(findings), *cells]
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from twinax.errors import CellFailed, DiskFull, TwinaxError, UserFileError
 from twinax.frameworks.base import Runner
-from twinax.records import MODES, PROVED, Cell, Json, Options
+from twinax.records import PROVED, SHAPE_MODES, Cell, Json, Options
 from twinax.studies.base import Context
 
 OTHER = {"torch": ("jax", "jaxlib", "flax", "optax"), "jax": ("torch",)}
@@ -117,7 +117,7 @@ def make_runner(cell: Cell, twin: Any, weights: Any) -> Runner:
         twin.config,
         weights,
         twin.inputs,
-        mode=cell.mode if cell.mode in MODES[cell.side] else PROVED[cell.side],  # calibrate, inspect: no mode
+        mode=cell.mode if cell.mode in SHAPE_MODES[cell.side] else PROVED[cell.side],  # calibrate: no mode
         dtype=cell.dtype,
         device=cell.device,
         channels_last=twin.channels_last,

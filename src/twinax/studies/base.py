@@ -159,6 +159,7 @@ STUDIES: Mapping[str, str] = {
     "parity": "twinax.studies.parity:ParityStudy",
     "speed": "twinax.studies.speed:SpeedStudy",
     "graph": "twinax.studies.graph:GraphStudy",
+    "shapes": "twinax.studies.shapes:ShapesStudy",
     "training": "twinax.studies.training:TrainingStudy",
     "control_flow": "twinax.studies.control_flow:ControlFlowStudy",
     "autodiff": "twinax.studies.autodiff:AutodiffStudy",
