@@ -437,6 +437,11 @@ def full() -> Run:
     return run([*parity_records(), *speed_records(), *graph_records(), *shape_records()])
 
 
+def graphs_only() -> Run:
+    """What ``twinax graph`` makes: neither parity nor speed was asked for."""
+    return run([*graph_records(), *shape_records()])
+
+
 def mismatched() -> Run:
     """Every layer from ``layer2.1.bn2`` on differs."""
     return run([*parity_records(wrong="layer2.1.bn2"), *speed_records(), *graph_records()])
@@ -513,5 +518,5 @@ def hostile() -> Run:
     return run(records, twin=twin)
 
 
-MAKERS = (full, mismatched, only_torch, interrupted, crashed, trained, hostile)
+MAKERS = (full, graphs_only, mismatched, only_torch, interrupted, crashed, trained, hostile)
 """Every kind of run, for properties that hold for all of them."""

@@ -30,6 +30,7 @@ Kind = Literal[
     "shape_break_even",
     "workload",
     "control_flow",
+    "cost_of_derivatives",
     "derivatives",
     "conventions",
     "cells",

@@ -16,9 +16,9 @@ def analyse(run: Run) -> Findings:
     verdict = parity.judge(run)
     timings = speed.collect(run)
     ratios = speed.ratios(run, timings, verdict)
+    compared = {"parity", "speed"} & set(run.studies)  # else nobody asked which one to choose
     items = [
-        verdict,
-        *ratios,
+        *([verdict, *ratios] if compared else []),
         *speed.times(timings),
         *cost.findings(run, timings),
         *calibration.findings(run, timings, ratios),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from twinax.analyse import words
-from twinax.analyse.base import Finding, Findings
+from twinax.analyse.base import Finding, Findings, Kind
 from twinax.analyse.speed import DISTURBED
 from twinax.records import Frozen
 
@@ -95,6 +95,8 @@ def _answer(findings: Findings, uses: dict[str, Choice], best: dict[str, Finding
 
 
 def _no_ratio(findings: Findings) -> str:
+    if not findings.of("parity"):
+        return " ".join(_probed(findings)[:3]) or "Nothing was measured."
     parity = findings.one("parity")
     ratio = findings.one("speed")
     if parity and parity.verdict == "mismatch":
@@ -103,6 +105,14 @@ def _no_ratio(findings: Findings) -> str:
         why = ratio.title if ratio else "No program was timed on both sides."
         return f"They are the same model; which one to choose was not decided. {why}"
     return f"Not decided. {ratio.title if ratio else parity.title if parity else 'Nothing was measured.'}"
+
+
+def _probed(findings: Findings) -> list[str]:
+    """What the other studies found, the most useful first, where nobody asked which framework to choose."""
+    loud = [f for f in findings.of("breaks") if f.severity == "warning"]
+    whole = [f for f in findings.of("breaks") if f.figures["program"] == "forward"]
+    kinds: tuple[Kind, ...] = ("workload", "recompiles", "cost_of_derivatives", "derivatives", "conventions")
+    return [f.title for f in (*(loud or whole[:1]), *(f for kind in kinds for f in findings.of(kind)))]
 
 
 def _told(use: str, finding: Finding) -> str:
@@ -128,6 +138,8 @@ def _joined(told: dict[str, str]) -> str:
 
 
 def _because(findings: Findings, best: dict[str, Finding | None]) -> list[str]:
+    if not findings.of("parity"):
+        return _probed(findings)
     reasons = [finding.title for finding in findings.of("parity")]
     reasons += [finding.title for finding in best.values() if finding]
     if any(best.values()):

@@ -104,10 +104,12 @@ def plans(
     met = batched(lengths, batch, seed)
     found: list[Plan] = []
     for mode, curve in curves.items():
-        if mode == uncompiled:
+        if not curve.compile_s:
             found.append(Plan(mode, "as they come", (), 0, 0.0, float(curve.at(met).sum())))
+        elif mode == uncompiled:  # op_by_op compiles each operation at each new size
+            found.append(_as_they_come(mode, curve, met, None))
         elif not curve.every:  # shapes are symbols: what was compiled serves every length
-            programs = max(1, round(curve.once_s / curve.compile_s)) if curve.compile_s else 0
+            programs = max(1, round(curve.once_s / curve.compile_s))
             found.append(Plan(mode, "as they come", (), programs, curve.once_s, float(curve.at(met).sum())))
         else:
             found += [_as_they_come(mode, curve, met, curves.get(uncompiled)), *_bucketed(mode, curve, met)]

@@ -48,7 +48,6 @@ def capture(
     optimised = lowered.compile().as_text() or ""
     equations = list(_equations(traced.jaxpr.jaxpr))
     texts = {"jaxpr": str(traced.jaxpr), "stablehlo": lowered.as_text(), "hlo": optimised}
-    called = list(_called(optimised))
     modules = _modules(equations, types) if program == "forward" else {}
     return Captured(
         {f"{program}.{form}.txt": text for form, text in texts.items()},
@@ -59,10 +58,7 @@ def capture(
         modules=modules,
         constants=[_constant(i, value) for i, value in enumerate(traced.jaxpr.consts) if _is_array(value)],
         promotions=list(_promotions(equations)),
-        kernels={
-            "fused": called.count("fusion"),
-            "library": sum(name in _LIBRARY for name in called),
-        },
+        kernels=_kernels(optimised),
     )
 
 
@@ -166,13 +162,19 @@ def _constant(index: int, value: Any) -> dict[str, Json]:
     return {"name": f"constant {index}", "shape": shape, "dtype": dtype, "bytes": int(value.nbytes)}
 
 
-def _called(hlo: str) -> Iterator[str]:
-    """Instructions outside of fused computations: each is a kernel, a library call, or bookkeeping."""
-    inside = False
+def _kernels(hlo: str) -> dict[str, int]:
+    """Instructions outside of fused computations that are a kernel of XLA's, or a library's.
+
+    A fusion of kind ``kCustom`` is handed to a library whole (XNNPACK, oneDNN, cuDNN).
+    """
+    inside, count = False, {"fused": 0, "library": 0}
     for line in hlo.splitlines():
         if line.startswith(("%fused", "%wrapped", "fused_", "wrapped_")):
             inside = True
         elif line.startswith("}"):
             inside = False
         elif not inside and (found := _INSTRUCTION.search(line)):
-            yield found.group(1)
+            name = found.group(1)
+            count["library"] += name in _LIBRARY or (name == "fusion" and "kind=kCustom" in line)
+            count["fused"] += name == "fusion" and "kind=kCustom" not in line
+    return count

@@ -173,7 +173,7 @@ def _cells(run: Run, findings: Findings) -> Section:
 
 def tiles(findings: Findings) -> list[tuple[str, str, str, str]]:
     """The key figures under the answer: name, figure, remark, and the side (or mark) that colours it."""
-    found = [_parity_tile(findings)]
+    found = [_parity_tile(parity) for parity in findings.of("parity")]
     for program, name in (("step", "Training step"), ("forward", "Inference")):
         if finding := findings.best(program):
             found.append(_speed_tile(name, finding))
@@ -189,8 +189,7 @@ def tiles(findings: Findings) -> list[tuple[str, str, str, str]]:
     return found
 
 
-def _parity_tile(findings: Findings) -> tuple[str, str, str, str]:
-    parity = findings.of("parity")[0]  # there always is one
+def _parity_tile(parity: Finding) -> tuple[str, str, str, str]:
     match parity.verdict:
         case "holds":
             worst = words.error(parity.figures["worst"])

@@ -38,9 +38,9 @@ def break_even(findings: Findings) -> Table | None:
             (
                 words.side_mode(known["side"], known["mode"]),
                 known["size"],
-                words.seconds(known["extra_s"]),
+                words.seconds(known["extra_s"]) if known["extra_s"] > 0 else "nothing more",
                 f"{words.seconds(known['slow_s'])} → {words.seconds(known['fast_s'])}",
-                "never" if known["steps"] is None else f"{known['steps']:,}",
+                "never" if known["steps"] is None else f"{known['steps']:,}" if known["steps"] else "at once",
                 interval(_number(known["low"]), _number(known["high"])),
             )
         )
@@ -64,17 +64,16 @@ def workload(findings: Findings) -> Table | None:
         for row in f.figures["rows"]:
             cells = (
                 words.side_mode(f.figures["side"], row["mode"]),
-                row["way"],
+                "; ".join(filter(None, (row["way"], row["remark"]))),
                 _edges(row["buckets"]),
                 f"{row['programs']:,}",
                 words.seconds(row["compile_s"]) if row["compile_s"] else "–",
                 words.seconds(row["run_s"]),
                 words.percent(row["wasted"]) if row["wasted"] else "–",
                 words.seconds(row["total_s"]),
-                row["remark"],
             )
             rows.append(Row(cells, "good" if row["total_s"] == least else ""))
-    columns = ("Mode", "Lengths", "Padded to", "Programs", "Compiling", "Running", "Padding", "One pass", "")
+    columns = ("Mode", "Lengths", "Padded to", "Programs", "Compiling", "Running", "Padding", "One pass")
     stated = f"Lengths: {found[0].figures['stated']}; batches of {found[0].figures['batch']}. " if found else ""
     note = stated + "Times between measured lengths are interpolated; in later passes only the running is paid."
     return Table("One pass over a workload", columns, tuple(rows), (3, 4, 5, 6, 7), note) if rows else None
