@@ -394,6 +394,49 @@ def shape_records() -> list[Record]:
     ]
 
 
+def derivative_records() -> list[Record]:
+    """What ``twinax autodiff`` measures: a gradient takes three losses; JAX has nothing to rematerialise."""
+    seconds = {"loss": 1, "gradient": 3, "rematerialised": 4, "hvp": 9, "per_sample_loop": 6, "per_sample": 3}
+    held = {"gradient": 700, "rematerialised": 600}
+
+    def row(side: str, kind: str) -> Json:
+        if side == "jax" and kind == "rematerialised":
+            return {"said": "the model has no repeated blocks", "numbers": [], "samples_s": []}
+        samples = [seconds[kind] * f for f in (1.0, 1.01, 0.99)]
+        how = "forward over reverse" if kind == "hvp" else ""
+        more = {"first_s": seconds[kind] + 5, "peak_bytes": held.get(kind, 900) << 20, "numbers": [2.0, 0.3]}
+        return {"said": "", "how": how, "samples_s": samples, **more}
+
+    points = [{"size": n, "seconds": 1e-7 * n**2, "peak_bytes": 100 * n**2} for n in (16, 128, 1024)]
+    times = {"objective_s": [0.01] * 3, "jacobian_s": [0.035] * 3, "errors": [1e-16, 2e-15], "said": ""}
+    probes = {
+        "derivatives": [{"task": "hessian", "error": 1e-15, "points": points, "said": ""}],
+        "workloads": [{"workload": "gmm", "title": "a mixture", "size": {"d": 10, "K": 25}, **times}],
+    }
+    kink = {
+        "function": "abs",
+        "what": "kink",
+        "at": [0.0],
+        "value": [0.0],
+        "error": "",
+        "safe": "x * xp.sign(x)",
+    }
+    alike = {**kink, "function": "relu", "gradient": [0.0], "safe": "", "safe_gradient": []}
+    records = []
+    for side, mode, slope in (("torch", "eager", 0.0), ("jax", "jit", 1.0)):
+        rows = [{**kink, "gradient": [slope], "safe_gradient": [0.0]}, alike]
+        found = {
+            "derivative_cost": {"derivatives": {kind: row(side, kind) for kind in seconds}},
+            "autodiff": probes,
+            "conventions": {"conventions": rows},
+        }
+        records += [
+            Record(cell=cell(study, side, mode), outcome=Outcome.OK, measurements=measured, seconds=9.0)
+            for study, measured in found.items()
+        ]
+    return records
+
+
 def captured(operations: dict[str, Json], **more: Json) -> dict[str, Json]:
     """One program's part of a graph record."""
     empty = {"modules": {}, "constants": [], "promotions": [], "dynamo": {}, "kernels": {}}
@@ -440,6 +483,11 @@ def full() -> Run:
 def graphs_only() -> Run:
     """What ``twinax graph`` makes: neither parity nor speed was asked for."""
     return run([*graph_records(), *shape_records()])
+
+
+def derivatives_only() -> Run:
+    """What ``twinax autodiff`` makes."""
+    return run(derivative_records())
 
 
 def mismatched() -> Run:
@@ -518,5 +566,5 @@ def hostile() -> Run:
     return run(records, twin=twin)
 
 
-MAKERS = (full, graphs_only, mismatched, only_torch, interrupted, crashed, trained, hostile)
+MAKERS = (full, graphs_only, derivatives_only, mismatched, only_torch, interrupted, crashed, trained, hostile)
 """Every kind of run, for properties that hold for all of them."""

@@ -105,7 +105,7 @@ def test_the_exit_code_says_whether_all_is_well(call, engine, make, code):
         ("parity", ("parity",)),
         ("speed", ("parity", "speed")),
         ("graph", ("graph", "shapes", "control_flow")),
-        ("autodiff", ("autodiff",)),
+        ("autodiff", ("derivative_cost", "autodiff", "conventions")),
     ],
 )
 def test_each_command_runs_its_studies(call, engine, command, studies):

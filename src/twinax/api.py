@@ -27,7 +27,8 @@ STUDIES = {
     "parity": ("parity",),
     "speed": ("parity", "speed"),  # parity gates speed: without it no ratio is shown
     "graph": ("graph", "shapes", "control_flow"),
-    "autodiff": ("autodiff",),
+    "autodiff": ("derivative_cost", "autodiff", "conventions"),
+    "conventions": ("conventions",),
 }
 """The studies behind each command."""
 
@@ -162,12 +163,12 @@ def speed(name: str, **choices: Any) -> Comparison:
 
 
 def graph(name: str, **choices: Any) -> Comparison:
-    """The captured graphs, and programs with control flow; arguments as for :func:`compare`."""
+    """The captured graphs, changing sizes, programs with control flow; arguments as for :func:`compare`."""
     return run_studies(STUDIES["graph"], name, **choices)
 
 
 def autodiff(name: str, **choices: Any) -> Comparison:
-    """Derivatives at special points; arguments as for :func:`compare`."""
+    """What derivatives cost, how right they are, and at special points; arguments as for :func:`compare`."""
     return run_studies(STUDIES["autodiff"], name, **choices)
 
 

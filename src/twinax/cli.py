@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shlex
 import sys
@@ -54,6 +55,9 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="A new folde
 Resume = Annotated[Path | None, typer.Option("--resume", help="A run to continue: only what is missing runs.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds a worker may stay silent.")]
 Lengths = Annotated[str, typer.Option("--lengths", help="A file of sequence lengths: the workload for shapes.")]
+Conventions = Annotated[
+    bool, typer.Option("--conventions", help="Only print the gradients at special points; needs no twin.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read in main
@@ -95,7 +99,8 @@ def _print(comparison: Any, as_json: bool, as_markdown: bool) -> None:
         print(comparison.to_markdown())
     else:
         console = Console()
-        terminal.show(comparison.run, comparison.findings, comparison.recommendation, console)
+        show = terminal.show_conventions if comparison.run.studies == ("conventions",) else terminal.show
+        show(comparison.run, comparison.findings, comparison.recommendation, console)
         console.print(f"[dim]Report:[/] {escape(str(comparison.folder / 'report.html'))}", soft_wrap=True)
     raise typer.Exit(0 if comparison.passed else 1)
 
@@ -117,14 +122,17 @@ def _study(command: str, summary: str, example: str) -> None:
         resume: Resume = None,
         timeout: Timeout = 600.0,
         lengths: Lengths = "",
+        conventions: Conventions = False,
         as_json: AsJson = False,
         as_markdown: AsMarkdown = False,
         debug: Debug = False,
     ) -> None:
+        if conventions:  # the points are the same for every twin; the smallest is built fastest
+            name = name or "xor"
         if not name and resume is None:
             raise typer.BadParameter("Name a twin, or give a run to --resume.")
         _run(
-            command,
+            "conventions" if conventions else command,
             name,
             as_json,
             as_markdown,
@@ -143,6 +151,10 @@ def _study(command: str, summary: str, example: str) -> None:
         )
 
     run.__doc__ = f"{summary}\n\nExample: `{example}`"
+    if command != "autodiff":
+        mine = inspect.signature(run)
+        kept = [p for name, p in mine.parameters.items() if name != "conventions"]
+        run.__signature__ = mine.replace(parameters=kept)  # type: ignore[attr-defined] # what typer reads
     app.command(command)(run)
 
 
@@ -153,9 +165,15 @@ _study(
 )
 _study("parity", "Prove that the two sides compute the same thing.", "twinax parity my_pair.py")
 _study("speed", "Measure both sides (and prove parity first).", "twinax speed bert --modes eager,jit --batch 4")
-_study("autodiff", "Differentiate where it is a matter of convention.", "twinax autodiff xor")
 _study(
-    "graph", "Capture the graphs of both sides, and meet the compilers with control flow.", "twinax graph xor"
+    "autodiff",
+    "Differentiate on both sides: what it costs, how right it is, and where it is a matter of convention.",
+    "twinax autodiff bert --quick",
+)
+_study(
+    "graph",
+    "Turn both sides into graphs: what is captured, what a new size costs, what control flow does.",
+    "twinax graph resnet50 --quick",
 )
 
 

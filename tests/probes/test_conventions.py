@@ -9,6 +9,7 @@ import pytest
 from twinax.analyse.autodiff import convention
 from twinax.probes.conventions import jax_side, torch_side
 from twinax.probes.conventions.points import POINTS
+from twinax.probes.conventions.safe import SAFE, safe_function
 from twinax.records import Size
 from twinax.studies import autodiff_verbs
 from twinax.studies.base import Context
@@ -96,3 +97,30 @@ def test_refusals_are_told_with_their_reason(answers):
 def test_verdicts(torch, jax_, verdict):
     assert convention({"gradient": torch, "error": ""}, {"gradient": jax_, "error": ""}) == verdict
     assert convention({"gradient": torch, "error": "x"}, {"gradient": jax_, "error": ""}) == "torch raises"
+
+
+@pytest.mark.parametrize("function", SAFE)
+def test_a_safe_form_is_the_same_function_with_a_finite_gradient_that_both_sides_share(function, answers):
+    torch, jax_ = (answers[side][function] for side in SIDES)
+    assert torch["safe_gradient"] and np.isfinite(np.asarray(torch["safe_gradient"], dtype=float)).all()
+    np.testing.assert_allclose(torch["safe_gradient"], jax_["safe_gradient"], atol=1e-9)
+
+    (point,) = (p for p in POINTS if p.function == function)
+    draw = np.random.default_rng(0).uniform(0.3, 0.9, point.at.shape)
+    for side in SIDES.values():
+        if function not in ("silu", "std_of_one"):  # one at infinity, the other of one number
+            value, _ = side.value_and_gradient(side.FUNCTIONS[function], draw)
+            safe, _ = side.value_and_gradient(safe_function(function, side.xp), draw)
+            np.testing.assert_allclose(safe.ravel(), value.ravel(), rtol=1e-9, err_msg=function)
+
+
+def test_what_parts_has_a_safe_form_but_for_those_that_have_none(answers):
+    parted = {
+        name
+        for name, row in answers["torch"].items()
+        if convention(row, answers["jax"][name]) not in ("same", "both raise")
+    }
+    assert parted - set(SAFE) == {
+        "median", "cumulative_maximum", "lgamma", "inverse", "cholesky", "gelu",
+        "eigenvectors_of_equal", "singular_vectors_of_equal",
+    }  # fmt: skip

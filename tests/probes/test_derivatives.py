@@ -81,8 +81,25 @@ def test_a_wrong_answer_is_a_mismatch_that_names_the_task(fault):
     cell = Cell(twin="xor", study="autodiff", side="torch", mode="eager", size=Size(batch=1))
     right = {"task": "gradient", "error": 1e-16, "seconds": 1e-5, "said": ""}
     wrong = {"task": "hessian", "seconds": None, **fault}
-    assert judged(cell, {"derivatives": [right]}, Crew()).outcome is Outcome.OK
-    record = judged(cell, {"derivatives": [right, wrong]}, Crew())
+    assert judged(cell, {"derivatives": [right], "workloads": []}, Crew()).outcome is Outcome.OK
+    record = judged(cell, {"derivatives": [right, wrong], "workloads": []}, Crew())
     assert record.outcome is Outcome.MISMATCH
     assert "hessian" in record.message and "gradient" not in record.message
     assert fault["said"] in record.message
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"errors": [1e-16, 2.0]}, {"errors": [None, 1e-16]}, {"errors": [1e-6, 1e-6]}]
+)
+def test_a_wrong_workload_is_a_mismatch_that_names_it(wrong):
+    class Crew:
+        def record(self, cell, measurements, **more):
+            return Record(cell=cell, measurements=measurements, **({"outcome": Outcome.OK} | more))
+
+    cell = Cell(twin="xor", study="autodiff", side="torch", mode="eager", size=Size(batch=1))
+    rows = [
+        {"workload": "gmm", "said": "", "errors": [1e-16, 1e-15]},
+        {"workload": "lstm", "said": "", "errors": errors},
+    ]
+    record = judged(cell, {"derivatives": [], "workloads": rows}, Crew())
+    assert record.outcome is Outcome.MISMATCH and "lstm" in record.message and "gmm" not in record.message

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import runs
 from inprocess import prove
+from twinax.analyse import analyse
+from twinax.records import Outcome
 from twinax.sources.file import resolve
 
 START = """
@@ -197,3 +200,57 @@ def test_randomness_that_no_mask_replays_is_named(drawing: str, modes: set[str],
     first = record.measurements["first_difference"]
     assert (first["kind"], first["path"]) == ("randomness", "b")
     assert "outside dropout layers" in first["detail"]
+
+
+KINK = """
+import numpy as np
+
+def example_batch(seed, batch_size):
+    x = np.random.default_rng(seed).standard_normal((batch_size, 3)).astype(np.float32)
+    x[0] = 0.0  # a padded row
+    return {"x": x}
+
+def torch_model():
+    import torch
+    from torch import nn
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.out = nn.Parameter(torch.ones(3)), nn.Linear(3, 2)
+        def forward(self, x):
+            return self.out(TORCH)
+    return Model()
+
+def jax_model():
+    import jax.numpy as jnp
+    def apply(p, x):
+        return JAX @ p["out"]["weight"].T + p["out"]["bias"]
+    return apply, {"scale": jnp.ones(3), "out": {"weight": jnp.ones((2, 3)), "bias": jnp.ones(2)}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("torch", "jax_", "at_a_point"),
+    [
+        # the row's length, 0 where it is padded: its gradient is 0 in torch and NaN in JAX
+        (
+            "x * self.scale / (1 + torch.linalg.vector_norm(x * self.scale, dim=1, keepdim=True))",
+            'x * p["scale"] / (1 + jnp.linalg.norm(x * p["scale"], axis=1, keepdims=True))',
+            True,
+        ),
+        # a gradient that is wrong everywhere
+        ("x * self.scale", '__import__("jax").lax.stop_gradient(x * p["scale"])', False),
+    ],
+)
+def test_a_gradient_that_differs_at_a_special_point_only_is_told_from_a_wrong_one(
+    tmp_path, torch, jax_, at_a_point
+):
+    file = tmp_path / "pair.py"
+    file.write_text(KINK.replace("TORCH", torch).replace("JAX", jax_))
+    record = prove(resolve(str(file)), tmp_path)
+    assert record.outcome is Outcome.MISMATCH
+    assert record.measurements["first_difference"]["kind"] == "gradient"
+    assert record.measurements["special_point"] is at_a_point
+    assert ("--conventions" in record.hint) is at_a_point
+    (told,) = (f for f in analyse(runs.run([record])).of("parity"))
+    assert ("--conventions" in told.title) is at_a_point

@@ -32,6 +32,7 @@ Kind = Literal[
     "control_flow",
     "cost_of_derivatives",
     "derivatives",
+    "workloads",
     "conventions",
     "cells",
 ]

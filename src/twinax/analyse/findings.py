@@ -6,7 +6,18 @@ seeded from the run's options).
 
 from __future__ import annotations
 
-from twinax.analyse import autodiff, calibration, conditions, control_flow, cost, graph, parity, shapes, speed
+from twinax.analyse import (
+    autodiff,
+    calibration,
+    conditions,
+    control_flow,
+    cost,
+    derivative_cost,
+    graph,
+    parity,
+    shapes,
+    speed,
+)
 from twinax.analyse.base import Findings
 from twinax.records import Run
 
@@ -25,6 +36,7 @@ def analyse(run: Run) -> Findings:
         *graph.findings(run),
         *shapes.findings(run),
         *control_flow.findings(run),
+        *derivative_cost.findings(run),
         *autodiff.findings(run),
         *conditions.findings(run, timings),
     ]

@@ -44,6 +44,7 @@ def _judged(record: Record) -> Finding:
         "bound": found.get("bound"),
         "first_difference": first,
         "unproved": found.get("unproved", []),
+        "special_point": found.get("special_point", False),
     }
     return Finding(
         kind="parity",
@@ -73,6 +74,16 @@ def _agreement(figures: dict) -> str:
     return f"The two sides agree in all {words.count(figures['checks'], 'check')}{worst}{gap}."
 
 
+def _pointer(figures: dict) -> str:
+    """Where to read on, when a gradient differs only where it is a matter of convention."""
+    if not figures["special_point"]:
+        return ""
+    return (
+        " At inputs moved by a thousandth the gradients agree: the data sit on a kink, a tie or a singular "
+        "point, where the frameworks differentiate differently (twinax autodiff --conventions)."
+    )
+
+
 def _difference(figures: dict, mismatches: list[dict]) -> str:
     start = f"The two sides differ in {len(figures['failed'])} of {words.count(figures['checks'], 'check')}"
     first = figures["first_difference"]
@@ -81,7 +92,9 @@ def _difference(figures: dict, mismatches: list[dict]) -> str:
             return f"{start}; {first['path']} changes from one pass to the next: {first['detail']}."
         what = "layer" if first["kind"] == "activation" else first["kind"]
         where = f"first {what} that differs"
-        return f"{start}; the {where} is {first['path']} (error {words.error(first['error'])})."
+        return (
+            f"{start}; the {where} is {first['path']} (error {words.error(first['error'])}).{_pointer(figures)}"
+        )
     if mismatches:
         one = mismatches[0]
         return f"{start}; first in {one['what']}: {one['path']} (error {words.error(one['error'])})."

@@ -111,8 +111,16 @@ def _probed(findings: Findings) -> list[str]:
     """What the other studies found, the most useful first, where nobody asked which framework to choose."""
     loud = [f for f in findings.of("breaks") if f.severity == "warning"]
     whole = [f for f in findings.of("breaks") if f.figures["program"] == "forward"]
-    kinds: tuple[Kind, ...] = ("workload", "recompiles", "cost_of_derivatives", "derivatives", "conventions")
-    return [f.title for f in (*(loud or whole[:1]), *(f for kind in kinds for f in findings.of(kind)))]
+    kinds: tuple[Kind, ...] = (
+        "workload",
+        "recompiles",
+        "cost_of_derivatives",
+        "workloads",
+        "derivatives",
+        "conventions",
+    )
+    probes = (*findings.of("derivatives"), *findings.of("conventions"))
+    return [f.title for f in (*(loud or whole[:1]), *(f for k in kinds for f in findings.of(k)), *probes)]
 
 
 def _told(use: str, finding: Finding) -> str:

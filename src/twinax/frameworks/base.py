@@ -6,12 +6,16 @@ whoever holds two runners can compare them without knowing either framework.
 
 from __future__ import annotations
 
+import math
 import sysconfig
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from twinax.records import Json
 from twinax.twin import Array, Arrays, Config
@@ -128,6 +132,47 @@ class Reshaping:
     call: Callable[[Any], None]
     compilations: Callable[[], int]
     limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """One derivative of the loss with respect to the parameters, in eval mode, ready to be timed.
+
+    Attributes:
+        call: Computes it and returns it when it is finished.
+        arrays: What ``call`` returned as one array per parameter, torch names and layout; of one gradient
+            per example the sum Σ wᵢ gᵢ with :func:`example_weights`. Empty for the loss alone.
+        how: The way that was taken, where there are several: ``forward over reverse``.
+    """
+
+    call: Callable[[], Any]
+    arrays: Callable[[Any], Arrays]
+    how: str = ""
+
+
+DERIVATIVES = ("loss", "gradient", "rematerialised", "hvp", "per_sample_loop", "per_sample")
+"""What :meth:`Runner.derivative` knows, what needs the most memory last."""
+
+
+def direction(names: Mapping[str, tuple[int, ...]]) -> Arrays:
+    """The vector of a Hessian-vector product, ‖v‖₂ = 1: drawn by name, so that both sides have the same."""
+    drawn = {
+        name: np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+        for name, shape in names.items()
+    }
+    norm = math.sqrt(sum(float((array**2).sum()) for array in drawn.values())) or 1.0
+    return {name: (array / norm).astype(np.float32) for name, array in drawn.items()}
+
+
+def example_weights(count: int) -> Array:
+    """One weight per example, so that gradients in another order have another sum."""
+    return 1.0 + np.arange(count) / count
+
+
+def outermost_blocks(paths: Iterable[str]) -> list[str]:
+    """Repeated modules (``layer1.0``, ``encoder.layer.3``) that lie in no other: what is rematerialised."""
+    repeated = [path for path in paths if path.rpartition(".")[2].isdigit()]
+    return [p for p in repeated if not any(p != q and p.startswith(f"{q}.") for q in repeated)]
 
 
 @dataclass(frozen=True)
@@ -256,6 +301,14 @@ class Runner(ABC):
         """Make ``forward`` (eval mode), ``grad`` or ``step`` (train mode) ready to be timed.
 
         The framework's own dropout is on in ``grad`` and ``step``, as in training.
+        """
+
+    @abstractmethod
+    def derivative(self, kind: str, batch: Arrays) -> Derivative:
+        """One of :data:`DERIVATIVES`, on this batch.
+
+        Raises:
+            CellFailed: ``unsupported``; names what the framework cannot differentiate so.
         """
 
     @abstractmethod

@@ -14,9 +14,10 @@ import numpy as np
 import optax
 
 from twinax.errors import CellFailed, DeviceMissing
-from twinax.frameworks import jax_graph
+from twinax.frameworks import jax_derivatives, jax_graph
 from twinax.frameworks.base import (
     Captured,
+    Derivative,
     DropoutSite,
     Evaluation,
     Optimizer,
@@ -25,6 +26,7 @@ from twinax.frameworks.base import (
     Reshaping,
     Runner,
     SideCode,
+    direction,
 )
 from twinax.frameworks.jax_models import Tap as ModelTap
 from twinax.frameworks.jax_models import Tree, as_jax_model
@@ -319,6 +321,26 @@ class JaxRunner(Runner):
             jax.block_until_ready(operation(*operands))
 
         return call
+
+    def derivative(self, kind: str, batch: Arrays) -> Derivative:
+        def objective(params: Tree, data: Mapping[str, jax.Array], tap: ModelTap | None) -> jax.Array:
+            inputs = tuple(data[name] for name in self.inputs)
+            outputs = self.model.apply(params, self.state, inputs, train=False, tap=tap)[0]
+            return self.code.loss(outputs, data)
+
+        def v() -> Tree:
+            shapes = {name: array.shape for name, array in self._torch_named(self.params).items()}
+            return self._place(self.params, direction(shapes))
+
+        data = self._on_device(batch)
+        paths: list[str] = []
+
+        def met(path: str, rate: float | None, call: Callable[[], Any], x: Any) -> Any:
+            paths.append(path)
+            return call()
+
+        jax.eval_shape(lambda params: objective(params, data, met), self.params)
+        return jax_derivatives.make(kind, objective, self.params, data, v, paths, self._torch_named)
 
     def reshaping(self, program: str) -> Reshaping:
         function, carry, _ = self._program(program)

@@ -14,9 +14,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from twinax.errors import CellFailed, DeviceMissing
-from twinax.frameworks import torch_graph
+from twinax.frameworks import torch_derivatives, torch_graph
 from twinax.frameworks.base import (
     Captured,
+    Derivative,
     DropoutSite,
     Evaluation,
     Optimizer,
@@ -330,6 +331,17 @@ class TorchRunner(Runner):
             self._finish()
 
         return call
+
+    def derivative(self, kind: str, batch: Arrays) -> Derivative:
+        self.model.train(False)
+        buffers = dict(self.model.named_buffers())
+
+        def objective(parameters: dict[str, Tensor], data: dict[str, Tensor]) -> Tensor:
+            tensors = {**parameters, **buffers}
+            outputs = torch.func.functional_call(self.model, tensors, self._arguments(data))
+            return self.code.loss(outputs, data)
+
+        return torch_derivatives.make(kind, self.model, objective, self._on_device(batch), _numpy)
 
     def reshaping(self, program: str) -> Reshaping:
         run = self._program(program)

@@ -48,6 +48,17 @@ def measure(call: Callable[[int], None], samples: int, calls: int, start: int) -
     return Block(times, max(foreign - tick, 0.0) / (wall * (psutil.cpu_count() or 1)))
 
 
+def steady(call: Callable[[int], None], least: int = 3, most: int = 50, moment_s: float = 0.3) -> list[float]:
+    """Seconds of ``call(0)``, ``call(1)``, …: as many as fit into a moment, within these bounds."""
+    samples: list[float] = []
+    deadline = time.perf_counter() + moment_s
+    while len(samples) < least or (len(samples) < most and time.perf_counter() < deadline):
+        begin = time.perf_counter()
+        call(len(samples))
+        samples.append(time.perf_counter() - begin)
+    return samples
+
+
 def _busy_seconds() -> float:
     """CPU seconds that this machine spent on anything, time stolen by its host included."""
     times = psutil.cpu_times()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -31,3 +34,19 @@ def reset_peak() -> None:
     """Let the high-water mark begin anew at what is held now, where the kernel allows it (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def release() -> None:
+    """Give freed memory back to the system (glibc): it would hide the next peak."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def needed_by(call: Callable[[], object]) -> int:
+    """Bytes that a call holds at its peak, beyond what is held before it."""
+    release()
+    reset_peak()
+    before = resident_bytes()
+    call()
+    return max(peak_bytes() - before, 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinax.analyse import Findings, Recommendation, words
 from twinax.records import Run
-from twinax.report import graph_tables, parity_charts, shape_tables, speed_charts
+from twinax.report import autodiff_charts, graph_tables, parity_charts, shape_tables, speed_charts
 from twinax.report.charts import Chart
 from twinax.report.sections import sections, tiles
 
@@ -63,6 +63,7 @@ def _charts(run: Run, findings: Findings) -> dict[str, list[Chart]]:
         "calibration": speed_charts.calibration_charts(findings),
         "training": parity_charts.training_charts(run),
         "graph": graph_tables.charts(findings),
+        "autodiff": autodiff_charts.charts(findings),
         "shapes": shape_tables.charts(findings),
     }
 

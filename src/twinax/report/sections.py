@@ -13,6 +13,7 @@ from twinax.report import graph_tables, probe_tables, shape_tables, tables
 from twinax.report.tables import Mark, Table, marked
 
 GRAPH: tuple[Kind, ...] = ("work", "breaks", "graph", "constants", "promotions")
+AUTODIFF: tuple[Kind, ...] = ("cost_of_derivatives", "workloads", "derivatives", "conventions")
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,15 @@ def _control_flow(findings: Findings) -> Section:
 def _autodiff(findings: Findings) -> Section:
     return Section(
         "autodiff",
-        "What can be differentiated, and where it is a matter of convention",
-        _said((*findings.of("derivatives"), *findings.of("conventions"))),
-        tables=_some(probe_tables.derivatives(findings), probe_tables.conventions(findings, alike=False)),
-        folded=_some(probe_tables.conventions(findings, alike=True)),
+        "What can be differentiated, how right and how fast",
+        _said(f for kind in AUTODIFF for f in findings.of(kind)),
+        "autodiff",
+        _some(
+            probe_tables.cost(findings),
+            probe_tables.workloads(findings),
+            probe_tables.conventions(findings, alike=False),
+        ),
+        _some(probe_tables.derivatives(findings), probe_tables.conventions(findings, alike=True)),
     )
 
 

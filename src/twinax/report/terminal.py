@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from twinax.analyse import Finding, Findings, Recommendation, words
 from twinax.analyse.base import Kind
 from twinax.records import Run
+from twinax.report import probe_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,9 @@ PROBED: tuple[Kind, ...] = (
     "recompiles",
     "workload",
     "control_flow",
+    "cost_of_derivatives",
     "derivatives",
+    "workloads",
     "conventions",
 )
 
@@ -43,6 +46,23 @@ def show(run: Run, findings: Findings, recommendation: Recommendation, console: 
         console.print(_line(SIGNS[finding.severity], finding.title, STYLES[finding.severity]))
     _advise(console, "It does not know", recommendation.does_not_know)
     _advise(console, "What would change it", recommendation.would_change)
+
+
+def show_conventions(run: Run, findings: Findings, recommendation: Recommendation, console: Console) -> None:
+    """Print every special point at which the gradients part, then those at which they are alike."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for alike in (False, True):
+        found = probe_tables.conventions(findings, alike=alike)
+        if found is None:
+            continue
+        table = Table(*found.columns, title=found.title, caption=found.note, expand=False, pad_edge=False)
+        for row in found.rows:
+            table.add_row(*(Text(words.printable(cell)) for cell in row.cells))
+        console.print(table)
+    for line in recommendation.because:
+        console.print(_line("·", line, ""))
 
 
 def _answer(run: Run, recommendation: Recommendation) -> Panel:

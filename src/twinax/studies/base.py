@@ -162,6 +162,8 @@ STUDIES: Mapping[str, str] = {
     "shapes": "twinax.studies.shapes:ShapesStudy",
     "training": "twinax.studies.training:TrainingStudy",
     "control_flow": "twinax.studies.control_flow:ControlFlowStudy",
+    "derivative_cost": "twinax.studies.derivative_cost:DerivativeCostStudy",
     "autodiff": "twinax.studies.autodiff:AutodiffStudy",
+    "conventions": "twinax.studies.autodiff:ConventionsStudy",
 }
 """Every study by name, as ``module:class``; loaded when it is used."""

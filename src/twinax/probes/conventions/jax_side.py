@@ -14,6 +14,8 @@ from jax.scipy import special
 
 from twinax.twin import Array
 
+xp = jnp  # what the safe forms are written with
+
 
 def value_and_gradient(function: Callable[[jax.Array], jax.Array], at: Array) -> tuple[Array, Array]:
     """The function's value, and the gradient of its sum."""

@@ -10,6 +10,8 @@ from torch.nn import functional as nn
 
 from twinax.twin import Array
 
+xp = torch  # what the safe forms are written with
+
 
 def value_and_gradient(function: Callable[[Tensor], Tensor], at: Array) -> tuple[Array, Array]:
     """The function's value, and the gradient of its sum."""
