@@ -152,7 +152,7 @@ def _study(command: str, summary: str, example: str) -> None:
 
     run.__doc__ = f"{summary}\n\nExample: `{example}`"
     if command != "autodiff":
-        mine = inspect.signature(run)
+        mine = inspect.signature(run, eval_str=True)
         kept = [p for name, p in mine.parameters.items() if name != "conventions"]
         run.__signature__ = mine.replace(parameters=kept)  # type: ignore[attr-defined] # what typer reads
     app.command(command)(run)

@@ -74,7 +74,9 @@ def found():
             arguments = [placed(side.place, part) for part in inputs]
             for form, programs in (("naive", side.NAIVE), ("idiom", side.IDIOM)):
                 if case in programs:
-                    rows[name, form, case] = looked_at(side, programs[case], arguments, case)
+                    own = side.IDIOM_ARGUMENTS.get(case) if form == "idiom" else None
+                    given = own(arguments) if own else arguments
+                    rows[name, form, case] = looked_at(side, programs[case], given, case)
     return rows
 
 
@@ -106,6 +108,21 @@ def test_idioms_work(found):
         key: row for key, row in found.items() if key[1] == "idiom" and not row["verdict"].startswith("works")
     }
     assert not wrong
+
+
+def test_an_idiom_is_timed_and_measured_in_lines(found):
+    for (side, form, case), row in found.items():
+        assert row["lines"] >= 1
+        if side == "jax" and form == "idiom":
+            assert row["seconds"]["compiled"] > 0 and row["seconds"]["plain"] > 0, case
+        if side == "torch":  # without its code generator a time would not be what users get
+            assert row["seconds"]["compiled"] is None
+    assert SEEN.effects == []
+
+
+def test_every_silent_difference_has_an_idiom_that_works(found):
+    silent = {k for k, row in found.items() if k[1] == "naive" and row["verdict"] == "silently different"}
+    assert silent and all(found[side, "idiom", case]["verdict"] == "works" for side, _, case in silent)
 
 
 def test_an_error_names_the_programs_line(found):

@@ -88,10 +88,8 @@ def test_a_wrong_answer_is_a_mismatch_that_names_the_task(fault):
     assert fault["said"] in record.message
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"errors": [1e-16, 2.0]}, {"errors": [None, 1e-16]}, {"errors": [1e-6, 1e-6]}]
-)
-def test_a_wrong_workload_is_a_mismatch_that_names_it(wrong):
+@pytest.mark.parametrize("errors", [[1e-16, 2.0], [None, 1e-16], [1e-6, 1e-6]])
+def test_a_wrong_workload_is_a_mismatch_that_names_it(errors):
     class Crew:
         def record(self, cell, measurements, **more):
             return Record(cell=cell, measurements=measurements, **({"outcome": Outcome.OK} | more))

@@ -20,10 +20,14 @@ def control_flow(findings: Findings, form: str) -> Table | None:
         f.figures["side"]: {row["program"]: row[form] for row in f.figures["rows"]}
         for f in findings.of("control_flow")
     }
+    naive = {
+        f.figures["side"]: {row["program"]: row["naive"] for row in f.figures["rows"]}
+        for f in findings.of("control_flow")
+    }
     programs = dict.fromkeys(name for found in sides.values() for name in found)
     rows = tuple(
         Row(
-            (name, *(_verdict(sides[side].get(name)) for side in sides)),
+            (name, *(_told(sides[side].get(name), naive[side].get(name)) for side in sides)),
             "warning" if any(_silent(sides[side].get(name)) for side in sides) else "",
         )
         for name in programs
@@ -36,6 +40,17 @@ def control_flow(findings: Findings, form: str) -> Table | None:
 
 def _silent(found: dict[str, Json] | None) -> bool:
     return bool(found) and found["verdict"] == "silently different"
+
+
+def _told(found: dict[str, Json] | None, naive: dict[str, Json] | None) -> str:
+    """The verdict; of an idiom also what it costs, in lines and in time, against what it stands for."""
+    told = _verdict(found)
+    if not found or not naive or found is naive:
+        return told
+    lines = f"{words.count(found['lines'], 'line')} instead of {naive['lines']}"
+    best, before = found["seconds"]["compiled"], naive["seconds"]["plain"]
+    took = f", {words.seconds(best)} compiled against {words.seconds(before)} as first written"
+    return f"{told}; {lines}{took if best and before else ''}"
 
 
 def _verdict(found: dict[str, Json] | None) -> str:

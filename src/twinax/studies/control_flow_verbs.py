@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from twinax.measure import clock
 from twinax.probes.control_flow.cases import CASES, RANDOM, SEEN
 from twinax.records import Json
 from twinax.studies.base import Context, Verb
 from twinax.twin import Array
 
 NEAR = 1e-9
+MOMENT_S = 0.02
 
 
 @dataclass
@@ -52,9 +54,12 @@ def control_flow(context: Context) -> dict[str, Json]:
     rows = []
     for name, cases in CASES.items():
         arguments = [placed(side.place, case) for case in cases]
-        row: dict[str, Json] = {"program": name}
-        for form, programs in (("naive", side.NAIVE), ("idiom", side.IDIOM)):
-            row[form] = looked_at(side, programs[name], arguments, name) if name in programs else None
+        row: dict[str, Json] = {"program": name, "idiom": None}
+        row["naive"] = looked_at(side, side.NAIVE[name], arguments, name)
+        if name in side.IDIOM:
+            given = side.IDIOM_ARGUMENTS.get(name, list)(arguments)
+            real = not context.options.quick  # inductor takes some ten seconds for each program
+            row["idiom"] = looked_at(side, side.IDIOM[name], given, name, real=real)
         rows.append(row)
     return {"programs": rows}
 
@@ -64,10 +69,22 @@ def placed(place: Callable[[Array], Any], case: Any) -> Any:
     return tuple(placed(place, part) for part in case) if isinstance(case, tuple) else place(case)
 
 
-def looked_at(side: Any, program: Callable[[Any], Any], arguments: Sequence[Any], name: str) -> dict[str, Json]:
-    """A program's verdict, with the reason, the line that an error names, and the source's length."""
+def looked_at(
+    side: Any, program: Callable[[Any], Any], arguments: Sequence[Any], name: str, *, real: bool = False
+) -> dict[str, Json]:
+    """A program's verdict, with the reason, the line that an error names, the source's length, and its time.
+
+    ``real`` compiles with the framework's own code generator, whose programs can be timed; without it only what
+    is captured is looked at.
+    """
     plain = observe(side, program, arguments)
-    mode = observe(side, side.compiled(program), arguments)
+    compiled = side.compiled(program, real=real)
+    mode = observe(side, compiled, arguments)
+    timed = not any(mode.raised) and (real or side.REAL)
+    seconds = {
+        "plain": None if any(plain.raised) else shortest(side, program, arguments[0]),
+        "compiled": shortest(side, compiled, arguments[0]) if timed else None,
+    }
     with contextlib.redirect_stdout(io.StringIO()):
         count, breaks = (0, []) if mode.raised[0] else side.graphs(program, arguments[0])
     SEEN.clear()
@@ -79,8 +96,18 @@ def looked_at(side: Any, program: Callable[[Any], Any], arguments: Sequence[Any]
         "said": failed.said if verdict.startswith("error") else "",
         "line": failed.line if verdict.startswith("error") else "",
         "breaks": breaks,
+        "seconds": seconds,
         "lines": len(inspect.getsource(program).splitlines()) - 1,  # without its def
     }
+
+
+def shortest(side: Any, program: Callable[[Any], Any], argument: Any) -> float:
+    """The shortest of some calls, in seconds; what they print and leave behind is thrown away."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = min(clock.steady(lambda i: (np.asarray(program(argument)), None)[1], moment_s=MOMENT_S))
+        side.finish()
+    SEEN.clear()
+    return found
 
 
 def observe(side: Any, program: Callable[[Any], Any], arguments: Sequence[Any]) -> Observed:

@@ -19,7 +19,10 @@ def place(array: np.ndarray) -> Array:
     return jnp.asarray(array)
 
 
-def compiled(program: Program) -> Program:
+REAL = True  # what compiles here is what users run
+
+
+def compiled(program: Program, *, real: bool) -> Program:
     return jax.jit(program)
 
 
@@ -138,6 +141,22 @@ def in_place_idiom(x: Array) -> Array:
     return x.at[0].set(5)
 
 
+def side_effect_idiom(x: Array) -> Array:
+    jax.debug.callback(lambda: SEEN.effects.append(len(x)))
+    return x * 2
+
+
+def random_idiom(given: tuple[Array, Array]) -> Array:
+    x, key = given  # the caller keeps the key, and splits it for every call
+    return x + jax.random.normal(key, x.shape)
+
+
+def object_state_idiom(given: tuple[Array, Array]) -> Array:
+    x, calls = given  # state comes in and goes out; the caller keeps it
+    calls = calls + 1
+    return jnp.append(x * calls, calls)
+
+
 def growing_list_idiom(x: Array) -> Array:
     return jnp.where(x > 0, x * 2, 0)  # of fixed size; the mask says which count
 
@@ -178,9 +197,20 @@ IDIOM: Mapping[str, Program] = {
     "loop to convergence": converge_idiom,
     "early exit": early_exit_idiom,
     "in-place update": in_place_idiom,
+    "side effect in Python": side_effect_idiom,
+    "random numbers": random_idiom,
+    "state in an object": object_state_idiom,
     "a list that grows": growing_list_idiom,
     "print": printing_idiom,
     "NumPy inside": numpy_idiom,
     "shape from data": growing_list_idiom,
     "exception raised on data": raising_idiom,
 }
+
+IDIOM_ARGUMENTS: Mapping[str, Callable[[list[Any]], list[Any]]] = {
+    "random numbers": lambda calls: list(
+        zip(calls, jax.random.split(jax.random.key(0), len(calls)), strict=True)
+    ),
+    "state in an object": lambda calls: [(x, jnp.asarray(float(i))) for i, x in enumerate(calls)],
+}
+"""What the caller passes where the idiom needs another signature."""

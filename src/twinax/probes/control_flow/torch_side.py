@@ -19,10 +19,13 @@ def place(array: np.ndarray) -> Tensor:
     return torch.tensor(array)
 
 
-def compiled(program: Program) -> Program:
+REAL = False  # without its code generator
+
+
+def compiled(program: Program, *, real: bool) -> Program:
     torch._dynamo.reset()  # recompilations of other programs must not count against this one
     # dynamo and AOTAutograd decide what is asked here; the code generator behind them takes seconds for each
-    return torch.compile(program, backend="aot_eager")
+    return torch.compile(program, backend="inductor" if real else "aot_eager")
 
 
 def graphs(program: Program, argument: Any) -> tuple[int, list[dict[str, Any]]]:
@@ -179,3 +182,6 @@ IDIOM: Mapping[str, Program] = {
     "shape from data": growing_list_idiom,
     "exception raised on data": raising_idiom,
 }
+
+IDIOM_ARGUMENTS: Mapping[str, Callable[[list[Any]], list[Any]]] = {}
+"""What the caller passes where the idiom needs another signature."""
