@@ -20,9 +20,24 @@ Data = Mapping[str, JaxArray]
 
 def run(task: Callable[[Data], JaxArray], inputs: Arrays) -> tuple[Array, Callable[[], None]]:
     """A task's answer, and a call that computes it again."""
-    data = {name: jnp.asarray(array) for name, array in inputs.items()}
-    compiled = jax.jit(task)
-    return np.asarray(compiled(data)), lambda: (jax.block_until_ready(compiled(data)), None)[1]
+    data = Noted({name: jnp.asarray(array) for name, array in inputs.items()})
+    jax.eval_shape(lambda: task(data))
+    # only what a task reads, and no dictionary around it: taking that apart takes as long as small tasks do
+    names, used = tuple(data.read), tuple(data[name] for name in data.read)
+    compiled = jax.jit(lambda *arrays: task(dict(zip(names, arrays, strict=True))))
+    return np.asarray(compiled(*used)), lambda: (jax.block_until_ready(compiled(*used)), None)[1]
+
+
+class Noted(dict[str, JaxArray]):
+    """A dictionary that notes what is read from it."""
+
+    def __init__(self, items: Mapping[str, JaxArray]) -> None:
+        super().__init__(items)
+        self.read: dict[str, None] = {}
+
+    def __getitem__(self, name: str) -> JaxArray:
+        self.read[name] = None
+        return super().__getitem__(name)
 
 
 def f(x: JaxArray, w: JaxArray) -> JaxArray:
@@ -111,6 +126,7 @@ TASKS: Mapping[str, Callable[[Data], JaxArray]] = {
     "jacobian_reverse": lambda d: jacrev(vector)(d["x"], d["W"]),
     "hessian": lambda d: hessian(f)(d["x"], d["w"]),
     "hessian_vector_product": lambda d: jvp(lambda x: grad(f)(x, d["w"]), (d["x"],), (d["v"],))[1],
+    "hessian_vector_product_reverse": lambda d: grad(lambda x: grad(f)(x, d["w"]) @ d["v"])(d["x"]),
     "per_sample_gradients": lambda d: vmap(grad(loss), (None, 0, 0))(d["theta"], d["X"], d["y"]),
     "gradient_penalty": gradient_penalty,
     "third_derivative": third_derivative,

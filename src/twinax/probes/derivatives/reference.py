@@ -75,6 +75,7 @@ REFERENCE: Mapping[str, Callable[[Arrays], Array]] = {
     "jacobian_reverse": _jacobian,
     "hessian": lambda d: -np.outer(d["w"], d["w"]) * np.sin(d["w"] @ d["x"]),
     "hessian_vector_product": lambda d: -d["w"] * (d["w"] @ d["v"]) * np.sin(d["w"] @ d["x"]),
+    "hessian_vector_product_reverse": lambda d: -d["w"] * (d["w"] @ d["v"]) * np.sin(d["w"] @ d["x"]),
     "per_sample_gradients": lambda d: 2 * (d["X"] @ d["theta"] - d["y"])[:, None] * d["X"],
     "gradient_penalty": _gradient_penalty,
     "third_derivative": lambda d: np.asarray(-((d["w"] @ d["v"]) ** 3) * np.cos(d["w"] @ d["x"])),
