@@ -210,3 +210,16 @@ def test_a_file_that_fits_only_the_torch_worker(tmp_path: Path) -> None:
     with pytest.raises(UserFileError) as caught:
         execute(name, ["parity"], Options(quick=True), folder=tmp_path / "run")
     assert caught.value.what.startswith(f"{name}:1: The file imports torch")
+
+
+def test_the_usual_loss_is_no_reason_to_leave_a_graph():
+    import torch
+
+    from twinax.frameworks import torch_graph
+
+    twin = resolve(str(Path(__file__).parents[2] / "examples/encoder_pair.py"))
+    code = twin.code("torch")
+    model, (batch,) = code.build(twin.config), twin.batches(twin.config, twin.presets["parity_quick"], 0, 1)
+    x = torch.from_numpy(batch[twin.inputs[0]])
+    found = torch_graph.dynamo("grad", lambda x: code.loss(model(x), {}), x).dynamo
+    assert found["graphs"] == 1 and found["breaks"] == []

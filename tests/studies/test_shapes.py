@@ -5,7 +5,7 @@ import pytest
 import runs
 from cases import small
 from twinax.analyse.shapes import findings
-from twinax.errors import CellFailed
+from twinax.errors import BadInput, CellFailed
 from twinax.records import SHAPE_MODES, Cell, Options, Outcome, Record, Size
 from twinax.run.worker import make_runner
 from twinax.studies.base import Context
@@ -27,7 +27,7 @@ class Crew:
         return self
 
     def call(self, verb, **arguments):
-        if self.fails and arguments["size"]["batch"] < self.fails:
+        if self.fails and arguments["size"]["batch"] > self.fails:
             raise CellFailed("out_of_memory", "No memory left.", "Use a smaller --batch.", self.context.cell)
         return VERBS[verb](self.context, **arguments)
 
@@ -96,4 +96,18 @@ def test_sizes_are_different_and_start_with_the_largest():
     for size in (Size(batch=8), Size(batch=1), Size(batch=2, dims={"sequence": 16})):
         for quick in (True, False):
             found = sizes(size, quick=quick)
-            assert found[0] == size and len({s.model_dump_json() for s in found}) == len(found)
+            assert (
+                found[0] == size and len(found) >= 2 and len({s.model_dump_json() for s in found}) == len(found)
+            )
+
+
+def test_example_data_of_one_size_are_measured_at_that_size(tmp_path, monkeypatch):
+    def refuse(self, verb, **arguments):
+        if arguments["size"]["batch"] != 4:
+            raise BadInput("example_batch holds 4 examples and cannot give 6.", "Make it a function.")
+        return VERBS[verb](self.context, **arguments)
+
+    monkeypatch.setattr(Crew, "call", refuse)
+    record = swept("jit", "jax", tmp_path)
+    assert record.outcome is Outcome.OK and len(record.measurements["points"]) == 1
+    assert "cannot give" in record.measurements["note"]

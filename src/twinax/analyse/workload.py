@@ -14,6 +14,10 @@ from jaxtyping import Float, Int
 
 from twinax.records import Json
 
+SYMBOLIC = (
+    "compile",
+    "compile_dynamic",
+)  # modes that put a symbol in a size's place, at the second at the latest
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16)
 GRID = 64  # candidates for a bucket's edge: more would change the sum by little
 
@@ -108,7 +112,7 @@ def plans(
             found.append(Plan(mode, "as they come", (), 0, 0.0, float(curve.at(met).sum())))
         elif mode == uncompiled:  # op_by_op compiles each operation at each new size
             found.append(_as_they_come(mode, curve, met, None))
-        elif not curve.every:  # shapes are symbols: what was compiled serves every length
+        elif mode in SYMBOLIC or not curve.every:  # what was compiled serves every length
             programs = max(1, round(curve.once_s / curve.compile_s))
             found.append(Plan(mode, "as they come", (), programs, curve.once_s, float(curve.at(met).sum())))
         else:

@@ -14,7 +14,6 @@ import importlib.util
 import sys
 import traceback
 import types
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -291,7 +290,8 @@ class PairSide:
 
         Made by the framework, so that compilers see plain arithmetic, and kept where nothing is compiled.
         """
-        phase, shape = zlib.crc32(name.encode()) % 1000, tuple(value.shape)
+        # by plain arithmetic: dynamo leaves the graph at a checksum
+        phase, shape = sum(i * ord(letter) for i, letter in enumerate(name, 1)) % 1000, tuple(value.shape)
         if self.side == "torch":
             import torch
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import ClassVar
 
 from twinax.data.lengths import DISTRIBUTION, draw
-from twinax.errors import CellFailed
+from twinax.errors import BadInput, CellFailed
 from twinax.records import SHAPE_MODES, Cell, Json, Options, Outcome, Record, Size, TwinInfo
 from twinax.studies.base import Crew, Group, Study
 
@@ -51,17 +52,21 @@ class ShapesStudy(Study):
     def _swept(self, cell: Cell, crew: Crew) -> Record:
         program = "forward" if crew.options.quick else "grad"
         points: list[Json] = []
-        limit = None
+        limit, note = None, ""
         try:
             for size in sizes(cell.size, quick=crew.options.quick):
                 crew.say(f"{cell.side} {cell.mode}: {program} at {told(size)}")
                 answer = crew.worker(cell).call("reshape", program=program, size=size.model_dump())
                 limit = answer.pop("limit")
                 points.append({"size": size.model_dump(), **answer})
+        except BadInput as error:
+            if not points:
+                raise
+            note = error.what  # example data of one size
         except CellFailed as error:
             known = {"outcome": Outcome(error.outcome), "message": error.what, "hint": error.hint}
             return crew.record(cell, {"program": program, "points": points} if points else {}, **known)
-        found: dict[str, Json] = {"program": program, "points": points, "limit": limit}
+        found: dict[str, Json] = {"program": program, "points": points, "limit": limit, "note": note}
         if SEQUENCE in cell.size.dims:
             lengths = crew.options.lengths or draw(cell.size.dims[SEQUENCE], crew.options.seed)
             stated = "as given" if crew.options.lengths else DISTRIBUTION
@@ -70,11 +75,11 @@ class ShapesStudy(Study):
 
 
 def sizes(size: Size, *, quick: bool) -> list[Size]:
-    """The sizes of the sweep, the largest first: lengths where there is a sequence, and batches."""
+    """The sizes of the sweep, the preset's own first: lengths where there is a sequence, and batches."""
 
     def resized(part: float, *, batch: bool = False) -> Size:
         if batch:
-            return size.model_copy(update={"batch": max(1, round(size.batch * part))})
+            return size.model_copy(update={"batch": max(1, math.ceil(size.batch * part))})
         length = max(min(SHORTEST, size.dims[SEQUENCE]), round(size.dims[SEQUENCE] * part))
         return size.model_copy(update={"dims": {**size.dims, SEQUENCE: length}})
 
@@ -82,7 +87,7 @@ def sizes(size: Size, *, quick: bool) -> list[Size]:
         lengths = [resized(part) for part in ((1, 0.5, 0.25) if quick else (1, 0.75, 0.5, 0.25, 0.125))]
         wanted = [*lengths, *([] if quick else [resized(0.5, batch=True)])]
     else:
-        wanted = [resized(part, batch=True) for part in ((1, 0.75, 0.5) if quick else (1, 0.75, 0.5, 0.25))]
+        wanted = [resized(part, batch=True) for part in ((1, 1.5, 2) if quick else (1, 1.5, 2, 0.5))]
     return [s for i, s in enumerate(wanted) if s not in wanted[:i]]
 
 
