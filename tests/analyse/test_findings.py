@@ -166,6 +166,8 @@ def test_break_even_is_extra_start_over_gain_per_iteration() -> None:
     extra = fast.phases["first"] - plain.phases["first"]
     assert found.figures["steps"] == pytest.approx(extra / (plain.seconds - fast.seconds), abs=1.5)
     assert found.verdict == "pays"
+    assert found.figures["low"] <= found.figures["steps"] <= found.figures["high"]
+    assert found.figures["warm_steps"] < found.figures["steps"]
 
 
 def test_compiling_that_is_not_faster_never_pays() -> None:

@@ -9,14 +9,19 @@ from twinax.analyse import speed, words
 from twinax.analyse.base import Finding
 from twinax.analyse.speed import Timing, Timings
 from twinax.measure import stats
-from twinax.records import MODES, Outcome, Run
+from twinax.records import MODES, Json, Outcome, Run
 
 HEAVIER = 1.1  # peaks closer than this are called about the same
 
 
 def findings(run: Run, timings: Timings) -> list[Finding]:
     """Compile cost, break-even and warm start of each side; memory of both."""
-    return [*_compile(timings), *_break_even(timings), *_warm(timings), *_memory(run, timings)]
+    return [
+        *_compile(timings),
+        *_break_even(timings, run.options.seed),
+        *_warm(timings),
+        *_memory(run, timings),
+    ]
 
 
 def _compiled(timings: Timings) -> list[tuple[Timing, Timing | None]]:
@@ -54,15 +59,14 @@ def _compile(timings: Timings) -> list[Finding]:
     return found
 
 
-def _break_even(timings: Timings) -> list[Finding]:
+def _break_even(timings: Timings, seed: int) -> list[Finding]:
     """After how many iterations compiling has paid for itself, against the same side uncompiled."""
     found = []
     for fast, plain in _compiled(timings):
         if plain is None or "first" not in fast.phases:
             continue
-        extra = fast.phases["first"] - plain.phases.get("first", plain.seconds)
-        exact = stats.break_even_steps(extra, plain.seconds, fast.seconds)
-        steps = None if exact is None else math.ceil(exact)
+        known = _paid(fast, plain, seed)
+        steps = known["steps"]
         if steps is None:
             told = (
                 f"never pays: an iteration takes {words.seconds(fast.seconds)}, "
@@ -73,24 +77,42 @@ def _break_even(timings: Timings) -> list[Finding]:
             told = (
                 f"pays {after} (it is then {words.times(plain.seconds / fast.seconds)} as fast as {plain.mode})"
             )
-        figures = {
-            "program": fast.program,
-            "side": fast.side,
-            "mode": fast.mode,
-            "against": plain.mode,
-            "extra_s": extra,
-            "steps": steps,
-        }
         found.append(
             Finding(
                 kind="break_even",
                 title=f"{fast.program}: compiling with {fast.name} {told}.",
                 verdict="never" if steps is None else "pays",
                 evidence=(*fast.evidence, *plain.evidence),
-                figures=figures,
+                figures=known,
             )
         )
     return found
+
+
+def _paid(fast: Timing, plain: Timing, seed: int) -> dict[str, Json]:
+    """What a compiled start costs more, cold and warm, and after how many iterations that is earned back."""
+    plain_first = plain.phases.get("first", plain.seconds)
+    extra = fast.phases["first"] - plain_first
+    samples = list(plain.samples.values()), list(fast.samples.values())
+    low, high = stats.break_even_interval(extra, *samples, seed)
+    warm = None if "warm_first" not in fast.phases else fast.phases["warm_first"] - plain_first
+    return {
+        "program": fast.program,
+        "side": fast.side,
+        "mode": fast.mode,
+        "against": plain.mode,
+        "extra_s": extra,
+        "steps": _steps(extra, plain, fast),
+        "low": words.whole(low),
+        "high": words.whole(high),
+        "warm_extra_s": warm,
+        "warm_steps": None if warm is None else _steps(warm, plain, fast),
+    }
+
+
+def _steps(extra: float, plain: Timing, fast: Timing) -> int | None:
+    exact = stats.break_even_steps(extra, plain.seconds, fast.seconds)
+    return None if exact is None else math.ceil(exact)
 
 
 def _warm(timings: Timings) -> list[Finding]:

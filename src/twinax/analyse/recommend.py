@@ -14,6 +14,7 @@ Choice = Literal["torch", "jax", "either", "undecided"]
 USES = {"train": ("step", "grad"), "serve": ("forward",)}
 """The programs that stand for a use, the better one first."""
 
+HEADLINE = 2  # sentences, where nobody asked which framework to choose
 DOING = {"train": "training", "serve": "inference"}
 
 
@@ -96,7 +97,7 @@ def _answer(findings: Findings, uses: dict[str, Choice], best: dict[str, Finding
 
 def _no_ratio(findings: Findings) -> str:
     if not findings.of("parity"):
-        return " ".join(_probed(findings)[:3]) or "Nothing was measured."
+        return " ".join(_probed(findings)[:HEADLINE]) or "Nothing was measured."
     parity = findings.one("parity")
     ratio = findings.one("speed")
     if parity and parity.verdict == "mismatch":
@@ -119,8 +120,7 @@ def _probed(findings: Findings) -> list[str]:
         "derivatives",
         "conventions",
     )
-    probes = (*findings.of("derivatives"), *findings.of("conventions"))
-    return [f.title for f in (*(loud or whole[:1]), *(f for k in kinds for f in findings.of(k)), *probes)]
+    return [f.title for f in (*(loud or whole[:1]), *(f for kind in kinds for f in findings.of(kind)))]
 
 
 def _told(use: str, finding: Finding) -> str:
@@ -147,7 +147,7 @@ def _joined(told: dict[str, str]) -> str:
 
 def _because(findings: Findings, best: dict[str, Finding | None]) -> list[str]:
     if not findings.of("parity"):
-        return _probed(findings)
+        return _probed(findings)[HEADLINE:]
     reasons = [finding.title for finding in findings.of("parity")]
     reasons += [finding.title for finding in best.values() if finding]
     if any(best.values()):

@@ -81,7 +81,7 @@ def _break_even(fast: Record, plain: Record, seed: int) -> Iterator[Finding]:
         if steps is None:
             said = f"never pays against {plain.cell.mode}"
         else:
-            said = f"pays after {words.count(math.ceil(steps), 'call')} ({interval(low, high)})"
+            said = f"pays after {words.count(math.ceil(steps), 'call')} ({words.steps(low, high)})"
         yield Finding(
             kind="shape_break_even",
             title=f"{program} at {name}: compiling with {_name(fast)} {said}.",
@@ -93,23 +93,12 @@ def _break_even(fast: Record, plain: Record, seed: int) -> Iterator[Finding]:
                 "size": name,
                 "extra_s": extra,
                 "steps": None if steps is None else math.ceil(steps),
-                "low": _finite(low),
-                "high": _finite(high),
+                "low": words.whole(low),
+                "high": words.whole(high),
                 "slow_s": median(slow_s),
                 "fast_s": median(fast_s),
             },
         )
-
-
-def _finite(value: float) -> int | None:
-    return math.ceil(value) if math.isfinite(value) else None
-
-
-def interval(low: float, high: float) -> str:
-    """``12 to 15``, ``12 or never``."""
-    if not math.isfinite(low):
-        return "never"
-    return f"{math.ceil(low):,} {f'to {math.ceil(high):,}' if math.isfinite(high) else 'or never'}"
 
 
 def _workload(side: str, records: list[Record], seed: int) -> Iterator[Finding]:

@@ -67,6 +67,19 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f} %" if share >= 0.01 or share == 0 else f"{share * 100:.1f} %"
 
 
+def whole(value: float) -> int | None:
+    """The next whole number of steps; None stands for never."""
+    return math.ceil(value) if math.isfinite(value) else None
+
+
+def steps(low: float | None, high: float | None) -> str:
+    """An interval of steps; None or infinity is never: ``12 to 15``, ``12 or never``, ``never``."""
+    first, last = (None if value is None else whole(value) for value in (low, high))
+    if first is None:
+        return "never"
+    return f"{first:,} or never" if last is None else f"{first:,} to {last:,}"
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """``1 step``, ``2,000 steps``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

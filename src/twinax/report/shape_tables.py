@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twinax.analyse import Findings, words
-from twinax.analyse.shapes import interval, told
+from twinax.analyse.shapes import told
 from twinax.records import Json
 from twinax.report.charts import COLOURS, NEUTRAL, Chart, figure_of, finished, label
 from twinax.report.tables import Row, Table
@@ -41,7 +41,7 @@ def break_even(findings: Findings) -> Table | None:
                 words.seconds(known["extra_s"]) if known["extra_s"] > 0 else "nothing more",
                 f"{words.seconds(known['slow_s'])} → {words.seconds(known['fast_s'])}",
                 "never" if known["steps"] is None else f"{known['steps']:,}" if known["steps"] else "at once",
-                interval(_number(known["low"]), _number(known["high"])),
+                words.steps(known["low"], known["high"]),
             )
         )
         for f in findings.of("shape_break_even")
@@ -49,10 +49,6 @@ def break_even(findings: Findings) -> Table | None:
     )
     columns = ("Mode", "Size", "Costs", "A call", "Pays after", "95 % interval")
     return Table("When compiling for a size has paid, in calls", columns, rows, (2, 4, 5)) if rows else None
-
-
-def _number(value: int | None) -> float:
-    return float("inf") if value is None else value
 
 
 def workload(findings: Findings) -> Table | None:

@@ -206,13 +206,23 @@ def break_even(findings: Findings) -> Table | None:
                 f["against"],
                 words.seconds(max(0.0, f["extra_s"])),
                 f"{f['steps']:,}" if f["steps"] is not None else "never",
+                words.steps(f["low"], f["high"]),
+                _warm_steps(f),
             )
         )
         for finding in findings.of("break_even")
         for f in [finding.figures]
     ]
-    columns = ("Program", "Compiled", "Against", "Extra start", "Pays after (iterations)")
-    return Table("When compiling has paid for itself", columns, tuple(rows), (3, 4)) if rows else None
+    columns = ("Program", "Compiled", "Against", "Extra start", "Pays after", "95 % interval", "Warm cache")
+    title = "When compiling has paid for itself, in iterations"
+    return Table(title, columns, tuple(rows), (3, 4, 5, 6)) if rows else None
+
+
+def _warm_steps(figures: dict[str, Json]) -> str:
+    """After how many iterations it pays when the compile cache is warm; ``–`` where that was not measured."""
+    if figures["warm_extra_s"] is None:
+        return "–"
+    return "never" if figures["warm_steps"] is None else f"{figures['warm_steps']:,}"
 
 
 def shares(findings: Findings) -> Table | None:

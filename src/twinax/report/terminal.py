@@ -61,7 +61,7 @@ def show_conventions(run: Run, findings: Findings, recommendation: Recommendatio
         for row in found.rows:
             table.add_row(*(Text(words.printable(cell)) for cell in row.cells))
         console.print(table)
-    for line in recommendation.because:
+    for line in (recommendation.answer, *recommendation.because):
         console.print(_line("·", line, ""))
 
 
