@@ -54,14 +54,14 @@ class Crew:
         return Record(cell=cell, measurements=measurements or {}, **more)
 
 
-def conduct(name, folder, fails=None):
-    twin, options = small(name), Options(quick=True)
+def conduct(name, folder, fails=None, *, quick=True):
+    twin, options = small(name), Options(quick=quick)
     (group,) = GraphStudy().plan(twin.info, options)
     return {r.cell.side: r for r in GraphStudy().conduct(group, Crew(twin, options, folder, fails))}
 
 
 def test_both_sides_are_captured_and_kept(tmp_path):
-    records = conduct("xor", tmp_path)
+    records = conduct("xor", tmp_path, quick=False)
     assert all(r.outcome is Outcome.OK for r in records.values())
     torch, jax = (records[side].measurements["programs"] for side in ("torch", "jax"))
     assert torch["forward"]["operations"]["aten"]["linear"] == 2  # one per layer
@@ -71,13 +71,19 @@ def test_both_sides_are_captured_and_kept(tmp_path):
     assert torch["forward"]["kernels"]["fused"] >= 1 and jax["forward"]["kernels"]["fused"] >= 1
     assert any("Tensor.backward()" in left["reason"] for left in torch["step"]["dynamo"]["breaks"])
     assert torch["step"]["dynamo"]["graphs"] == 2 and torch["grad"]["dynamo"]["breaks"] == []
-    made = {"forward.aten", "forward.guards", "forward.inductor", "grad.aten", "grad.guards", "step.guards"}
+    forms = ("aten", "guards", "inductor")
+    made = {f"{p}.{f}" for p in ("forward", "grad") for f in forms} | {"step.guards"}
     assert set(records["torch"].files) == made
     forms = ("jaxpr", "stablehlo", "hlo")
     assert set(records["jax"].files) == {f"{p}.{f}" for p in ("forward", "grad", "step") for f in forms}
     for record in records.values():
         for path in record.files.values():
             assert len((tmp_path / path).read_text()) > 100
+
+
+def test_a_quick_run_leaves_out_the_step_and_inductor(tmp_path):
+    torch = conduct("xor", tmp_path)["torch"].measurements["programs"]
+    assert set(torch) == {"forward", "grad"} and torch["forward"]["kernels"] == {}
 
 
 @pytest.mark.parametrize("name", ["resnet50", "bert"])

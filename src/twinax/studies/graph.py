@@ -44,21 +44,26 @@ class GraphStudy(Study):
             crew.start(*group.cells)
         for cell in group.cells:
             with contextlib.suppress(CellFailed):
-                for program in PROGRAMS:  # both sides at once: nothing is timed here
-                    kernels = program == "forward" or not crew.options.quick
+                for program in programs(crew.options):  # both sides at once: nothing is timed here
+                    kernels = not crew.options.quick  # inductor takes half a minute for a large model
                     crew.worker(cell).send("capture", program=program, kernels=kernels)
         for cell in group.cells:
-            programs: dict[str, Json] = {}
+            found: dict[str, Json] = {}
             files: dict[str, str] = {}
             try:
-                for program in PROGRAMS:
+                for program in programs(crew.options):
                     answer = crew.worker(cell).receive()
-                    programs[program] = answer["found"]
+                    found[program] = answer["found"]
                     files |= answer["files"]
             except CellFailed as error:
                 outcome = Outcome(error.outcome)
                 known = {"message": error.what, "hint": error.hint, "files": files}
-                yield crew.record(cell, {"programs": programs}, outcome=outcome, **known)
+                yield crew.record(cell, {"programs": found}, outcome=outcome, **known)
             else:
-                yield crew.record(cell, {"programs": programs}, files=files)
+                yield crew.record(cell, {"programs": found}, files=files)
             crew.stop(cell)
+
+
+def programs(options: Options) -> tuple[str, ...]:
+    """The programs to capture; a quick run leaves out the step, whose optimizer takes dynamo longest to trace."""
+    return PROGRAMS[:2] if options.quick else PROGRAMS
