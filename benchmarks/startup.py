@@ -1,4 +1,4 @@
-"""What it costs to begin, how long the main job takes, and how much memory the parent process needs.
+"""What it costs to begin, how long the commands take, and how much memory the parent process needs.
 
 python benchmarks/startup.py
 """
@@ -17,18 +17,24 @@ from support import heading, table
 
 TWINAX = [str(Path(sys.executable).parent / "twinax")]  # the command as installed
 REPEATS = 10
+JOBS = (
+    ("compare", "xor", "30 s"),
+    ("compare", "resnet50", "120 s"),
+    ("graph", "resnet50", "180 s"),
+    ("autodiff", "bert", "180 s"),
+)
 
 
 def main() -> None:
-    heading("Starting, and the main job")
+    heading("Starting, and the commands")
     rows = [
         ["import twinax", f"{started([sys.executable, '-c', 'import twinax']):.2f} s", "0.5 s", ""],
         ["twinax --help", f"{started([*TWINAX, '--help']):.2f} s", "0.5 s", ""],
     ]
-    for name, limit in (("xor", "30 s"), ("resnet50", "120 s")):
-        seconds, peak, code = job([*TWINAX, "compare", name, "--quick"])
+    for command, name, limit in JOBS:
+        seconds, peak, code = job([*TWINAX, command, name, "--quick"])
         note = f"parent at most {peak / (1 << 20):.0f} MiB (limit 150), exit code {code}"
-        rows.append([f"twinax compare {name} --quick", f"{seconds:.0f} s", limit, note])
+        rows.append([f"twinax {command} {name} --quick", f"{seconds:.0f} s", limit, note])
     table(["command", "took", "limit", ""], rows)
 
 

@@ -65,5 +65,5 @@ class GraphStudy(Study):
 
 
 def programs(options: Options) -> tuple[str, ...]:
-    """The programs to capture; a quick run leaves out the step, whose optimizer takes dynamo longest to trace."""
+    """The programs to capture; a quick run leaves out the step, which takes dynamo longest to trace."""
     return PROGRAMS[:2] if options.quick else PROGRAMS
