@@ -439,7 +439,7 @@ def derivative_records() -> list[Record]:
 
 def captured(operations: dict[str, Json], **more: Json) -> dict[str, Json]:
     """One program's part of a graph record."""
-    empty = {"modules": {}, "constants": [], "promotions": [], "dynamo": {}, "kernels": {}}
+    empty = {"modules": {}, "constants": [], "promotions": [], "dynamo": {}, "kernels": {}, "refused": ""}
     return {"operations": operations, **empty, **more}
 
 

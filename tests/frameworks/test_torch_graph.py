@@ -1,12 +1,18 @@
 """What is said of a torch model's graph: every break with its line, every constant, every change of type."""
 
+import textwrap
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+import runs
+from twinax.analyse.graph import findings
 from twinax.frameworks import torch_graph
+from twinax.records import Cell, Outcome, Record, Size
+from twinax.run.worker import make_runner
+from twinax.sources.file import resolve
 
 
 class Broken(nn.Module):
@@ -82,3 +88,47 @@ def test_the_joint_graph_holds_both_passes():
         torch.randn(4, 2, requires_grad=True), torch.randn(3, 4)
     )
     assert torch_graph.joint(module).operations["aten"]["mm"] == 2
+
+
+def test_a_model_that_export_refuses_still_has_its_breaks_named(tmp_path):
+    file = tmp_path / "pair.py"
+    file.write_text(
+        textwrap.dedent("""
+        import numpy as np
+
+        def example_batch(seed, batch_size):
+            return {"x": np.random.default_rng(seed).standard_normal((batch_size, 3)).astype(np.float32)}
+
+        def torch_model():
+            from torch import nn
+            class Model(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.out = nn.Linear(3, 2)
+                def forward(self, x):
+                    if x.sum() > 0:
+                        x = x * 2
+                    return self.out(x)
+            return Model()
+
+        def jax_model():
+            import jax.numpy as jnp
+            return (lambda p, x: x @ p["out"]["weight"].T + p["out"]["bias"]), {
+                "out": {"weight": jnp.ones((2, 3)), "bias": jnp.ones(2)}}
+        """)
+    )
+    twin = resolve(str(file))
+    size = Size(batch=4)
+    cell = Cell(twin=twin.name, study="graph", side="torch", mode="compile", size=size)
+    runner = make_runner(cell, twin, twin.init(twin.config, 0))
+    (batch,) = twin.batches(twin.config, size, 0, 1)
+    for program in ("forward", "grad"):
+        captured = runner.capture(program, batch, kernels=False)
+        assert captured.refused and not captured.operations
+        places = [(row["file"], row["code"]) for row in captured.dynamo["breaks"]]
+        assert (str(file), "if x.sum() > 0:") in places
+    record = Record(
+        cell=cell, outcome=Outcome.OK, measurements={"programs": {"forward": runs.captured({}, refused="no")}}
+    )
+    (told,) = findings(runs.run([record]))
+    assert told.severity == "warning" and "no whole graph" in told.title

@@ -21,6 +21,7 @@ def findings(run: Run) -> list[Finding]:
         for program, captured in record.measurements["programs"].items():
             found += [
                 *_breaks(record, program, captured),
+                *_refused(record, program, captured),
                 *_constants(record, program, captured),
                 *_promotions(record, program, captured),
                 *_operations(record, program, captured),
@@ -105,6 +106,19 @@ def _breaks(record: Record, program: str, captured: dict[str, Json]) -> Iterator
         evidence=(record.cell.id,),
         figures={"program": program, **known},
     )
+
+
+def _refused(record: Record, program: str, captured: dict[str, Json]) -> Iterator[Finding]:
+    """Which tool could not capture the program, and why."""
+    if captured.get("refused"):
+        yield Finding(
+            kind="breaks",
+            title=f"{program}: no whole graph. {captured['refused']}",
+            verdict="refused",
+            severity="warning",
+            evidence=(record.cell.id,),
+            figures={"program": program, "graphs": 0, "guards": 0, "breaks": []},
+        )
 
 
 def _constants(record: Record, program: str, captured: dict[str, Json]) -> Iterator[Finding]:

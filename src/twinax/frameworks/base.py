@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sysconfig
+import traceback
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -189,6 +190,7 @@ class Captured:
             ``file``, ``line``, ``code``.
         dynamo: ``graphs``, ``guards`` and ``breaks`` (``reason``, ``file``, ``line``, ``code``).
         kernels: ``fused`` kernels that the compiler wrote, and ``library`` calls between them.
+        refused: What one of the tools said that could not capture the program, with the line; else "".
     """
 
     texts: Mapping[str, str]
@@ -198,6 +200,7 @@ class Captured:
     promotions: Sequence[Json] = ()
     dynamo: Mapping[str, Json] = field(default_factory=dict)
     kernels: Mapping[str, int] = field(default_factory=dict)
+    refused: str = ""
 
 
 def merged(parts: Iterable[Captured]) -> Captured:
@@ -212,6 +215,7 @@ def merged(parts: Iterable[Captured]) -> Captured:
             [*whole.promotions, *part.promotions],
             {**whole.dynamo, **part.dynamo},
             {**whole.kernels, **part.kernels},
+            whole.refused or part.refused,
         )
     return whole
 
@@ -229,6 +233,13 @@ def module_tree(
             row["operations"] += own_operations.get(path, 0)
             row["flops"] += float(own_flops.get(path, 0))
     return tree
+
+
+def refusal(error: Exception) -> str:
+    """What a framework said of a model that it could not capture, and on which line of the model."""
+    told = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
+    own = [f for f in traceback.extract_tb(error.__traceback__) if is_model_code(f.filename)]
+    return f"{told} (at {own[-1].filename}:{own[-1].lineno}: {own[-1].line})" if own else told
 
 
 def is_model_code(file: str) -> bool:

@@ -27,6 +27,7 @@ from twinax.frameworks.base import (
     Runner,
     SideCode,
     direction,
+    refusal,
 )
 from twinax.frameworks.jax_models import Tap as ModelTap
 from twinax.frameworks.jax_models import Tree, as_jax_model
@@ -367,7 +368,7 @@ class JaxRunner(Runner):
         except Exception as error:  # whatever the user's model does to the tracer is an outcome
             raise CellFailed(
                 "unsupported",
-                f"JAX could not trace {program}: {type(error).__name__}: {str(error).splitlines()[0]}",
+                f"JAX could not trace {program}: {refusal(error)}",
                 "The traceback in the cell's log names the line of the model.",
             ) from error
 

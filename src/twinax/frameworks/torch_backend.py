@@ -27,6 +27,7 @@ from twinax.frameworks.base import (
     Runner,
     SideCode,
     merged,
+    refusal,
 )
 from twinax.records import Json
 from twinax.twin import Arrays, Config
@@ -370,7 +371,7 @@ class TorchRunner(Runner):
         except Exception as error:  # whatever the user's model does to the tracer is an outcome
             raise CellFailed(
                 "unsupported",
-                f"torch could not capture {program}: {type(error).__name__}: {str(error).splitlines()[0]}",
+                f"torch could not capture {program}: {refusal(error)}",
                 "The traceback in the cell's log names the line of the model.",
             ) from error
         finally:
@@ -382,14 +383,18 @@ class TorchRunner(Runner):
         """A step has no ATen graph of its own: the optimizer runs outside of what is compiled."""
         whole = {"forward": self._forward, "grad": self._objective, "step": self._plain_step()}[program]
         found = [torch_graph.dynamo(program, whole, arguments, data)]
-        if program == "forward":
-            found.append(torch_graph.forward(self.model, arguments))
-        elif program == "grad":
-            # a plain function: make_fx counts the arguments of the code object, self included
-            module = make_fx(lambda p, b, d: self._joint(p, b, d), tracing_mode="fake")(
-                dict(self.model.named_parameters()), dict(self.model.named_buffers()), data
-            )
-            found.append(torch_graph.joint(module))
+        try:
+            if program == "forward":
+                found.append(torch_graph.forward(self.model, arguments))
+            elif program == "grad":
+                # a plain function: make_fx counts the arguments of the code object, self included
+                module = make_fx(lambda p, b, d: self._joint(p, b, d), tracing_mode="fake")(
+                    dict(self.model.named_parameters()), dict(self.model.named_buffers()), data
+                )
+                found.append(torch_graph.joint(module))
+        except Exception as error:  # dynamo may go on where these two, which know no breaks, cannot
+            tool = "torch.export" if program == "forward" else "the joint graph"
+            found.append(Captured({}, {}, refused=f"{tool}: {refusal(error)}"))
         if kernels and program != "step":
             found.append(torch_graph.inductor(program, whole, arguments, data))
         return merged(found)

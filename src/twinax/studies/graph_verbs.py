@@ -27,6 +27,7 @@ def capture(context: Context, *, program: str, kernels: bool) -> dict[str, Json]
         "promotions": list(captured.promotions),
         "dynamo": dict(captured.dynamo),
         "kernels": dict(captured.kernels),
+        "refused": captured.refused,
     }
     return {"found": found, "files": files}
 
