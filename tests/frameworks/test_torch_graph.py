@@ -132,3 +132,13 @@ def test_a_model_that_export_refuses_still_has_its_breaks_named(tmp_path):
     )
     (told,) = findings(runs.run([record]))
     assert told.severity == "warning" and "no whole graph" in told.title
+
+
+def test_a_break_that_is_met_twice_is_named_once():
+    model = Broken()
+
+    def twice(x):
+        return model(x) + model(x + 1)
+
+    found = torch_graph.dynamo("forward", twice, torch.ones(3, 4)).dynamo["breaks"]
+    assert found and all(row["file"] == __file__ for row in found)

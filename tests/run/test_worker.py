@@ -40,3 +40,17 @@ def test_an_error_has_a_name(error: BaseException, kind: str, outcome: str | Non
     told = describe(error)
     assert (told["type"], told.get("outcome")) == (kind, outcome)
     assert told["what"] and told["hint"]
+
+
+def test_a_branch_on_traced_data_is_unsupported_and_names_its_line(tmp_path: Path) -> None:
+    import jax
+
+    file = tmp_path / "theirs.py"
+    file.write_text("def forward(x):\n    if x > 0:\n        return x\n    return -x\n")
+    names: dict = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)
+    with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
+        jax.jit(names["forward"])(1.0)
+    told = describe(caught.value)
+    assert told["outcome"] == "unsupported" and f"({file}:2)" in told["what"]
+    assert "\n" not in told["what"] and "lax.cond" in told["hint"]

@@ -80,7 +80,14 @@ def _breaks_heard() -> Iterator[list[dict[str, Json]]]:
     heard: list[dict[str, Json]] = []
     logger = logging.getLogger(_BREAKS)
     handler = logging.Handler()
-    handler.emit = lambda record: heard.append(_break(record.getMessage()))
+
+    def hear(record: logging.LogRecord) -> None:
+        found = _break(record.getMessage())
+        # a break that is met again is logged without its place
+        if found["file"] or all(found["reason"] != known["reason"] for known in heard):
+            heard.append(found)
+
+    handler.emit = hear
     set_logs(graph_breaks=True)
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)

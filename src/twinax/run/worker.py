@@ -135,6 +135,10 @@ def environment(side: str) -> dict[str, Json]:
     }
 
 
+UNTRACEABLE = frozenset({"JAXTypeError", "JAXIndexError"})
+"""Bases of what JAX raises where a program's Python looks at a value that is only known when it runs."""
+
+
 def describe(error: BaseException) -> dict[str, Json]:
     """An error as JSON, with the outcome that it means for the cell."""
     if isinstance(error, CellFailed):
@@ -147,13 +151,20 @@ def describe(error: BaseException) -> dict[str, Json]:
         return describe(DiskFull(f"No room left: {text[:500]}.", FULL))
     if isinstance(error, SystemExit):
         return describe(UserFileError(f"The model's code ended the process ({text}).", "Remove sys.exit()."))
+    if UNTRACEABLE & {cls.__name__ for cls in type(error).__mro__}:
+        return {
+            "type": "CellFailed",
+            "outcome": "unsupported",
+            "what": f"JAX cannot trace the model: {text.splitlines()[0][:500]} ({_where(error)})",
+            "hint": "Write it with lax.cond, lax.while_loop or jnp.where, or measure with --modes op_by_op.",
+        }
     if _out_of_memory(error, text):
         hint = "Use a smaller --batch, or free memory."
         return {"type": "CellFailed", "outcome": "out_of_memory", "what": text[:500], "hint": hint}
     return {
         "type": "CellFailed",
         "outcome": "crashed",
-        "what": f"{text[:1000]} ({_where(error)})",
+        "what": f"{' '.join(text.split())[:1000]} ({_where(error)})",
         "hint": "The cell's log holds the traceback.",
     }
 
