@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from twinax.errors import CellFailed, DeviceMissing
@@ -26,7 +25,6 @@ from twinax.frameworks.base import (
     Reshaping,
     Runner,
     SideCode,
-    merged,
     refusal,
 )
 from twinax.records import Json
@@ -362,12 +360,12 @@ class TorchRunner(Runner):
     # --- graph ---------------------------------------------------------------------------------
 
     def capture(self, program: str, batch: Arrays, *, kernels: bool) -> Captured:
-        data = self._on_device(batch)
-        arguments = self._arguments(data)
-        saved = self.weights()
+        data, saved = self._on_device(batch), self.weights()
         self.model.train(program != "forward")
+        optimizer = self.optimizer or self._make_optimizer(Optimizer("sgd", 1e-4, momentum=0.9), None)
+        subject = torch_graph.Subject(self.model, self.code.loss, self.inputs, optimizer)
         try:
-            return self._captured(program, arguments, data, kernels)
+            return torch_graph.capture(program, subject, data, kernels=kernels)
         except Exception as error:  # whatever the user's model does to the tracer is an outcome
             raise CellFailed(
                 "unsupported",
@@ -376,45 +374,6 @@ class TorchRunner(Runner):
             ) from error
         finally:
             self.load(saved, self.rule)  # tracing runs the program, and with it the optimizer
-
-    def _captured(
-        self, program: str, arguments: tuple[Tensor, ...], data: dict[str, Tensor], kernels: bool
-    ) -> Captured:
-        """A step has no ATen graph of its own: the optimizer runs outside of what is compiled."""
-        whole = {"forward": self._forward, "grad": self._objective, "step": self._plain_step()}[program]
-        found = [torch_graph.dynamo(program, whole, arguments, data)]
-        try:
-            if program == "forward":
-                found.append(torch_graph.forward(self.model, arguments))
-            elif program == "grad":
-                # a plain function: make_fx counts the arguments of the code object, self included
-                module = make_fx(lambda p, b, d: self._joint(p, b, d), tracing_mode="fake")(
-                    dict(self.model.named_parameters()), dict(self.model.named_buffers()), data
-                )
-                found.append(torch_graph.joint(module))
-        except Exception as error:  # dynamo may go on where these two, which know no breaks, cannot
-            tool = "torch.export" if program == "forward" else "the joint graph"
-            found.append(Captured({}, {}, refused=f"{tool}: {refusal(error)}"))
-        if kernels and program != "step":
-            found.append(torch_graph.inductor(program, whole, arguments, data))
-        return merged(found)
-
-    def _plain_step(self) -> Callable[[tuple[Tensor, ...], dict[str, Tensor]], None]:
-        """A training step as a person writes it."""
-        optimizer = self.optimizer or self._make_optimizer(Optimizer("sgd", 1e-4, momentum=0.9), None)
-
-        def step(arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            self._objective(arguments, data).backward()
-            optimizer.step()
-
-        return step
-
-    def _joint(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], data: dict[str, Tensor]) -> Any:
-        arguments = self._arguments(data)
-        outputs = torch.func.functional_call(self.model, {**parameters, **buffers}, arguments)
-        loss = self.code.loss(outputs, data)
-        return torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
 
     # --- facts ---------------------------------------------------------------------------------
 

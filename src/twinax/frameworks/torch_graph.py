@@ -10,15 +10,17 @@ import linecache
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch._logging._internal import set_logs
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
-from twinax.frameworks.base import Captured, is_model_code, module_tree
+from twinax.frameworks.base import Captured, is_model_code, merged, module_tree, refusal
 from twinax.records import Json
 
 NO_WORK = ("_assert_tensor_metadata", "detach_", "lift_fresh_copy")  # export's notes, no operations
@@ -28,6 +30,59 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n\s*(?P<
 _CALL = re.compile(
     r"^\s+(?:\w+ = )?(extern_kernels\.\w+|torch\.ops\.[\w.]+|cpp_fused\w*|triton_\w+\.run)\(", re.MULTILINE
 )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is captured: a model with its loss, the names of its inputs, and the optimizer of a step."""
+
+    model: nn.Module
+    loss: Callable[[Any, Mapping[str, Tensor]], Tensor]
+    inputs: Sequence[str]
+    optimizer: torch.optim.Optimizer
+
+    def forward(self, data: Mapping[str, Tensor]) -> Any:
+        """The model's outputs."""
+        return self.model(*(data[name] for name in self.inputs))
+
+    def objective(self, data: Mapping[str, Tensor]) -> Tensor:
+        """The loss."""
+        return self.loss(self.forward(data), data)
+
+    def step(self, data: Mapping[str, Tensor]) -> None:
+        """A training step as a person writes it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.objective(data).backward()
+        self.optimizer.step()
+
+
+def capture(program: str, subject: Subject, data: dict[str, Tensor], *, kernels: bool) -> Captured:
+    """A program by every tool. A step has no ATen graph: the optimizer runs outside of what is compiled."""
+    whole = {"forward": subject.forward, "grad": subject.objective, "step": subject.step}[program]
+    found = [dynamo(program, whole, data)]
+    try:
+        if program == "forward":
+            found.append(forward(subject.model, tuple(data[name] for name in subject.inputs)))
+        elif program == "grad":
+            found.append(joint(_both_passes(subject, data)))
+    except Exception as error:  # dynamo may go on where these two, which know no breaks, cannot
+        tool = "torch.export" if program == "forward" else "the joint graph"
+        found.append(Captured({}, {}, refused=f"{tool}: {refusal(error)}"))
+    if kernels and program != "step":
+        found.append(inductor(program, whole, data))
+    return merged(found)
+
+
+def _both_passes(subject: Subject, data: dict[str, Tensor]) -> fx.GraphModule:
+    """The gradient by every parameter, traced as one graph."""
+
+    def gradient(parameters: dict[str, Tensor], buffers: dict[str, Tensor], data: dict[str, Tensor]) -> Any:
+        arguments = tuple(data[name] for name in subject.inputs)
+        outputs = torch.func.functional_call(subject.model, {**parameters, **buffers}, arguments)
+        return torch.autograd.grad(subject.loss(outputs, data), list(parameters.values()), allow_unused=True)
+
+    parameters, buffers = dict(subject.model.named_parameters()), dict(subject.model.named_buffers())
+    return make_fx(gradient, tracing_mode="fake")(parameters, buffers, data)
 
 
 def forward(model: nn.Module, arguments: tuple[Tensor, ...]) -> Captured:
