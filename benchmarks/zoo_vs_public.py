@@ -69,7 +69,7 @@ def compare(name: str, side: str, program: str) -> list[list[str]]:
     """A row per public implementation."""
     found: dict[str, list[list[float]]] = {}
     missing: dict[str, str] = {}
-    with workers(resolve(name).info, "support.public_verbs") as crew:
+    with workers(resolve(name, loads="nothing").info, "support.public_verbs") as crew:
         for repeat in range(PROCESSES):
             cells = {
                 which: Cell(twin=name, study="public", side=side, mode=which, size=SIZES[name], repeat=repeat)
@@ -98,7 +98,7 @@ def one_process_each(
     """Undisturbed samples of each implementation; all samples where every one was disturbed."""
     seconds, rng = {}, random.Random(program)
     for which, cell in cells.items():
-        answer = crew.worker(cell, build=False).call("prepare_public", program=program)
+        answer = crew.worker(cell).call("prepare_public", program=program)
         if "missing" in answer:
             missing[which] = answer["missing"]
         else:
@@ -108,7 +108,7 @@ def one_process_each(
     for index in range(ROUNDS):
         for which in rng.sample(list(seconds), len(seconds)):
             crew.settle()
-            answer = take_turn(crew.worker(cells[which], build=False), program, seconds[which], index)
+            answer = take_turn(crew.worker(cells[which]), program, seconds[which], index)
             samples[which] += answer["samples_s"]
             calm[which] += [] if answer["disturbed"] else answer["samples_s"]
     for cell in cells.values():

@@ -38,14 +38,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 @contextlib.contextmanager
-def workers(info: TwinInfo, verbs: str) -> Iterator[LocalCrew]:
+def workers(info: TwinInfo, verbs: str, loads: str = "runner") -> Iterator[LocalCrew]:
     """A crew as the studies have it; its workers find ``verbs`` in this folder."""
     here = str(Path(__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:
         launcher = LocalLauncher(info, Options(), Path(folder), "", Silent())
         try:
-            with LocalCrew(verbs, launcher, timed=True) as crew:
+            with LocalCrew(verbs, launcher, timed=True, loads=loads) as crew:
                 yield crew
         finally:
             launcher.close()

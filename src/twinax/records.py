@@ -139,6 +139,8 @@ class Cell(Frozen):
         dtype: Element type in which it computes.
         device: ``cpu`` or ``cuda``.
         repeat: Which process of several that measure the same thing.
+        ranks: Devices that compute it together.
+        processes: Processes that these devices belong to.
     """
 
     twin: str
@@ -149,11 +151,14 @@ class Cell(Frozen):
     dtype: str = "float32"
     device: str = "cpu"
     repeat: int = 0
+    ranks: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1)
 
     @property
     def id(self) -> str:
         """The cell's name in the run: unique, stable, and safe as a file name."""
-        return f"{self.study}.{self.side}.{self.mode}.{self.dtype}.b{self.size.batch}.{self.repeat}"
+        plain = f"{self.study}.{self.side}.{self.mode}.{self.dtype}.b{self.size.batch}.{self.repeat}"
+        return plain if self.ranks == 1 else f"{plain}.r{self.ranks}p{self.processes}"
 
 
 class Record(Frozen):

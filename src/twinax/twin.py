@@ -53,6 +53,8 @@ class Twin:
         optional: Patterns of names that a checkpoint may lack, or hold besides the model's own.
         target: What training must reach; the *training* study reads it. Keys: ``optimizer``,
             ``learning_rate``, ``steps``, ``loss_at_most`` / ``loss_near`` / ``accuracy``, ``claim``.
+        tensor_plan: Which layers tensor parallelism shards, and how: pattern of module paths (torch names) →
+            ``column`` or ``row`` (see :data:`twinax.frameworks.parallel.Plan`).
         notes: Known differences, shown in every report.
         loader: ``(twin, side) -> side's code``; None imports the module that ``sides`` names.
     """
@@ -70,6 +72,7 @@ class Twin:
     configure: Callable[[Path, Config], Config] | None = None
     optional: tuple[str, ...] = ()
     target: Mapping[str, Json] = field(default_factory=dict)
+    tensor_plan: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     loader: Callable[[Twin, str], Any] | None = None
 

@@ -34,6 +34,16 @@ Kind = Literal[
     "derivatives",
     "workloads",
     "conventions",
+    "parallel_parity",
+    "parallel_step",
+    "parallel_memory",
+    "parallel_traffic",
+    "parallel_lines",
+    "batch_norm",
+    "cluster",
+    "code",
+    "mistakes",
+    "first_hour",
     "cells",
 ]
 Severity = Literal["good", "note", "warning", "problem"]

@@ -65,7 +65,7 @@ class LocalLauncher:
     def launch(self, groups: Iterable[Group]) -> Iterator[Record]:
         for group in groups:
             study = load_study(group.study)
-            with LocalCrew(study.verbs_module, self, timed=study.timed) as crew:
+            with LocalCrew(study.verbs_module, self, timed=study.timed, loads=study.loads) as crew:
                 yield from self._conduct(study, group, crew)
 
     def close(self) -> None:
@@ -98,9 +98,12 @@ class LocalLauncher:
 class LocalCrew(Crew):
     """The live workers of one group, and the scratch folder between them."""
 
-    def __init__(self, verbs: str, launcher: LocalLauncher, *, timed: bool = False) -> None:
+    def __init__(
+        self, verbs: str, launcher: LocalLauncher, *, timed: bool = False, loads: str = "runner"
+    ) -> None:
         self.info, self.options, self.folder = launcher.info, launcher.options, launcher.folder
-        self._verbs, self._weights, self._listener = verbs, launcher.weights, launcher.listener
+        self._verbs, self._loads = verbs, loads
+        self._weights, self._listener = launcher.weights, launcher.listener
         self._environment = worker_environment(launcher.options, launcher.caches, timed)
         self._workers: dict[str, LocalWorker] = {}
         self._begun: dict[str, float] = {}
@@ -116,10 +119,10 @@ class LocalCrew(Crew):
             worker.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def worker(self, cell: Cell, *, build: bool = True) -> LocalWorker:
+    def worker(self, cell: Cell) -> LocalWorker:
         if cell.id in self._broken:
             raise self._broken[cell.id]
-        self._ask(cell, build)
+        self._ask(cell)
         worker = self._workers[cell.id]
         if not worker.ready:
             try:
@@ -131,11 +134,11 @@ class LocalCrew(Crew):
 
     def start(self, *cells: Cell) -> None:
         for cell in cells:
-            self._ask(cell, build=True)
+            self._ask(cell)
         for cell in cells:
             self.worker(cell)
 
-    def _ask(self, cell: Cell, build: bool) -> None:
+    def _ask(self, cell: Cell) -> None:
         """Start the cell's process, unless it is there, and tell it what it is for."""
         if cell.id in self._workers:
             return
@@ -148,7 +151,7 @@ class LocalCrew(Crew):
             options=self.options.model_dump(),
             verbs=self._verbs,
             weights=self._weights,
-            build=build,
+            loads=self._loads,
             scratch=str(self.scratch),
             folder=str(self.folder),
         )

@@ -206,9 +206,8 @@ def inspect(name: str, options: Options, folder: Path, listener: Listener) -> Tw
     blank = TwinInfo(name=name, title="", presets={}, inputs=())
     launcher = LocalLauncher(blank, options, folder, "", listener)
     try:
-        with LocalCrew("twinax.run.inspect_verbs", launcher) as crew:
-            worker = crew.worker(cell, build=False)
-            answer = worker.call("inspect", output=str(folder / "weights.safetensors"))
+        with LocalCrew("twinax.run.inspect_verbs", launcher, loads="nothing") as crew:
+            answer = crew.worker(cell).call("inspect", output=str(folder / "weights.safetensors"))
     except BaseException:
         remove_if_only_logs(folder)
         raise

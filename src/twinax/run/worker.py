@@ -87,25 +87,26 @@ def start(job: dict[str, Json]) -> tuple[Context, dict[str, Json]]:
     import_s = time.perf_counter() - begin
     context = Context(None, cell, options, None, {}, scratch, folder)
     ready: dict[str, Json] = {"pid": os.getpid(), "import_s": import_s}
-    if job["build"]:
+    if job["loads"] != "nothing":
         begin = time.perf_counter()
-        _build(context, job["weights"])
-        assert context.runner is not None
-        ready |= {"build_s": time.perf_counter() - begin, "fairness": context.runner.facts()}
+        _load(context, job["weights"])
+        if job["loads"] == "runner":
+            context.runner = make_runner(cell, context.twin, context.weights)
+            ready["fairness"] = context.runner.facts()
+        ready["build_s"] = time.perf_counter() - begin
     return context, ready | {"environment": environment(cell.side)}
 
 
-def _build(context: Context, weights_file: str) -> None:
+def _load(context: Context, weights_file: str) -> None:
+    """The twin and its weights."""
     from twinax.sources import resolve
     from twinax.weights import checkpoint
 
-    cell = context.cell
-    twin = resolve(cell.twin, context.options.weights)
+    twin = resolve(context.cell.twin, context.options.weights)
     context.twin = twin
     context.weights = (
         checkpoint.read(Path(weights_file)) if weights_file else twin.init(twin.config, context.options.seed)
     )
-    context.runner = make_runner(cell, twin, context.weights)
 
 
 def make_runner(cell: Cell, twin: Any, weights: Any) -> Runner:

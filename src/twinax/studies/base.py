@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from twinax.frameworks.base import Runner
 from twinax.records import Cell, Json, Options, Outcome, Record, TwinInfo
@@ -106,7 +106,8 @@ class Crew(Protocol):
 class Context:
     """What a verb works with, inside a worker.
 
-    ``runner`` is None in a worker of side ``both``, which imports no framework.
+    ``runner`` is None in a worker of side ``both``, which imports no framework, and where the study does not
+    ask for it.
     """
 
     twin: Twin | None
@@ -133,6 +134,9 @@ class Study(ABC):
     """Whether one side alone is of no use; then the whole group is skipped when a side is missing."""
     timed: ClassVar[bool] = False
     """Whether the workers are timed; if not, their idle threads need not spin for the next operation."""
+    loads: ClassVar[Literal["runner", "twin", "nothing"]] = "runner"
+    """What a worker makes before its first verb: the side built and its weights in place; the twin and its
+    weights alone; or only the framework imported."""
     verbs_module: ClassVar[str]
     """Module with ``VERBS: Mapping[str, Verb]``; it may not import a framework either: it
     works through the context's runner."""
@@ -165,5 +169,9 @@ STUDIES: Mapping[str, str] = {
     "derivative_cost": "twinax.studies.derivative_cost:DerivativeCostStudy",
     "autodiff": "twinax.studies.autodiff:AutodiffStudy",
     "conventions": "twinax.studies.autodiff:ConventionsStudy",
+    "parallel": "twinax.studies.parallel:ParallelStudy",
+    "code": "twinax.studies.code:CodeStudy",
+    "mistakes": "twinax.studies.mistakes:MistakesStudy",
+    "first_hour": "twinax.studies.first_hour:FirstHourStudy",
 }
 """Every study by name, as ``module:class``; loaded when it is used."""

@@ -168,6 +168,13 @@ def _twin(name: str, title: str, num_labels: int, optional: tuple[str, ...]) -> 
         },
         configure=configure,
         optional=optional,
+        # Megatron-LM (Shoeybi et al., arXiv:1909.08053): each pair of layers needs one sum over the ranks
+        tensor_plan={
+            "*.attention.self.*": "column",
+            "*.attention.output.dense": "row",
+            "*.intermediate.dense": "column",
+            "*.output.dense": "row",
+        },
         notes=(
             "Attention is written out on both sides (matrix product, softmax, dropout, matrix product); "
             "neither uses a fused kernel.",
