@@ -69,7 +69,7 @@ def compare(name: str, side: str, program: str) -> list[list[str]]:
     """A row per public implementation."""
     found: dict[str, list[list[float]]] = {}
     missing: dict[str, str] = {}
-    with workers(resolve(name, loads="nothing").info, "support.public_verbs") as crew:
+    with workers(resolve(name).info, "support.public_verbs", "nothing") as crew:
         for repeat in range(PROCESSES):
             cells = {
                 which: Cell(twin=name, study="public", side=side, mode=which, size=SIZES[name], repeat=repeat)
