@@ -73,7 +73,7 @@ def test_silence_ends_the_cell_and_its_process(crew):
     worker = crew.worker(CELL)
     with pytest.raises(CellFailed, match="no answer within 1 s") as caught:
         worker.call("sleep", timeout=1.0, seconds=60)
-    assert caught.value.outcome == "timed_out" and worker.process.poll() is not None
+    assert caught.value.outcome == "timed_out" and gone(worker.process.pid)
 
 
 def test_sys_exit_in_a_users_code_is_the_users_error(crew):

@@ -65,6 +65,44 @@ def modules(context):
     return {"names": [name for name in ("torch", "jax", "flax") if name in sys.modules]}
 
 
+def rank(context):
+    return {"rank": int(os.environ["RANK"]), "world": int(os.environ["WORLD_SIZE"])}
+
+
+def one_dies(context, *, who):
+    """One rank is killed; the others wait for it, as in a collective."""
+    if rank(context)["rank"] == who:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)
+    return {}
+
+
+def one_hangs(context, *, who):
+    if rank(context)["rank"] == who:
+        time.sleep(600)
+    return {}
+
+
+def complain_of_the_dead(context, *, who):
+    """The others notice before the parent does."""
+    if rank(context)["rank"] != who:
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:4711")
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def complain_of_the_late(context, *, who):
+    if rank(context)["rank"] != who:
+        raise RuntimeError("Timed out waiting 2000ms for recv operation to complete")
+    time.sleep(600)
+
+
+def one_fails(context, *, who):
+    if rank(context)["rank"] == who:
+        raise ValueError("a shape that does not fit")
+    time.sleep(600)
+
+
 VERBS = {
     verb.__name__: verb
     for verb in (
@@ -80,5 +118,11 @@ VERBS = {
         starve,
         have_child,
         modules,
+        rank,
+        one_dies,
+        one_hangs,
+        complain_of_the_dead,
+        complain_of_the_late,
+        one_fails,
     )
 }

@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +24,16 @@ import psutil
 from twinax.errors import CellFailed, DiskFull
 from twinax.measure import clock
 from twinax.records import Cell, Json, Options, Outcome, Record, TwinInfo
-from twinax.run.process import LocalWorker, worker_environment
+from twinax.run.gang import Gang, cores_of, free_port, rank_variables
+from twinax.run.process import (
+    Host,
+    LocalWorker,
+    ThisMachine,
+    devices,
+    threads,
+    usable_cores,
+    worker_environment,
+)
 from twinax.studies.base import STUDIES, Crew, Group, Study
 
 SCRATCH_PREFIX = "twinax-scratch-"
@@ -53,11 +62,24 @@ def load_study(name: str) -> Study:
 
 
 class LocalLauncher:
-    """Groups one after the other, each cell in a process of this machine."""
+    """Groups one after the other, each cell in a process of this machine.
+
+    Cells of several processes are spread over ``hosts``, the first of which is this machine; they meet at
+    ``address``.
+    """
 
     def __init__(
-        self, info: TwinInfo, options: Options, folder: Path, weights: str, listener: Listener
+        self,
+        info: TwinInfo,
+        options: Options,
+        folder: Path,
+        weights: str,
+        listener: Listener,
+        *,
+        hosts: Sequence[Host] = (ThisMachine(),),
+        address: str = "127.0.0.1",
     ) -> None:
+        self.hosts, self.address = hosts, address
         self.info, self.options, self.folder = info, options, folder
         self.weights, self.listener = weights, listener
         self.caches = make_scratch(folder)
@@ -105,7 +127,8 @@ class LocalCrew(Crew):
         self._verbs, self._loads = verbs, loads
         self._weights, self._listener = launcher.weights, launcher.listener
         self._environment = worker_environment(launcher.options, launcher.caches, timed)
-        self._workers: dict[str, LocalWorker] = {}
+        self._hosts, self._address = launcher.hosts, launcher.address
+        self._workers: dict[str, LocalWorker | Gang] = {}
         self._begun: dict[str, float] = {}
         self._facts: dict[str, dict[str, Json]] = {}
         self._broken: dict[str, CellFailed] = {}  # cells whose worker could not be made ready, and why
@@ -119,7 +142,7 @@ class LocalCrew(Crew):
             worker.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def worker(self, cell: Cell) -> LocalWorker:
+    def worker(self, cell: Cell) -> LocalWorker | Gang:
         if cell.id in self._broken:
             raise self._broken[cell.id]
         self._ask(cell)
@@ -144,7 +167,7 @@ class LocalCrew(Crew):
             return
         self._listener.started(cell)
         self._begun[cell.id] = time.perf_counter()
-        worker = LocalWorker(cell, self.options, self.folder / self._log(cell), self._environment)
+        worker = self._started(cell)
         self._workers[cell.id] = worker
         worker.post(
             cell=cell.model_dump(),
@@ -156,19 +179,40 @@ class LocalCrew(Crew):
             folder=str(self.folder),
         )
 
+    def _started(self, cell: Cell) -> LocalWorker | Gang:
+        """The cell's process; where it has several, each on the next host."""
+        cores, options = usable_cores(), self.options
+        if cell.processes == 1:
+            mine = cores[: options.threads] if options.threads else []
+            environment = {**self._environment, **threads(len(mine or cores)), **devices(cell)}
+            log = self.folder / self._log(cell)
+            process = self._hosts[0].start(environment, mine, log)
+            return LocalWorker(cell, options.timeout, process, log)
+        port, members = free_port(self._address), []
+        for i in range(cell.processes):
+            mine = cores_of(i, cell.processes, cores, options.threads)
+            ranked = rank_variables(i, cell.processes, self._address, port)
+            environment = {**self._environment, **threads(len(mine)), **ranked}
+            log = self.folder / self._log(cell, i)
+            process = self._hosts[i % len(self._hosts)].start(environment, mine, log)
+            name = f"rank {i} of {cell.processes} of {cell.id}"
+            members.append(LocalWorker(cell, options.timeout, process, log, name))
+        return Gang(members)
+
     def stop(self, cell: Cell) -> None:
         worker = self._workers.pop(cell.id, None)
         if worker:
             worker.kill()
 
     def settle(self) -> None:
-        clock.settle([worker.process.pid for worker in self._workers.values()])
+        processes = [p for worker in self._workers.values() for p in worker.processes]
+        clock.settle([p.pid for p in processes if p.pid is not None])
 
     def say(self, text: str) -> None:
         self._listener.said(None, text)
 
-    def _log(self, cell: Cell) -> str:
-        return f"logs/{cell.id}.log"
+    def _log(self, cell: Cell, process: int = 0) -> str:
+        return f"logs/{cell.id}.log" if process == 0 else f"logs/{cell.id}.{process}.log"
 
     def record(
         self,

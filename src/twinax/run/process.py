@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -22,37 +23,113 @@ from twinax.errors import BadInput, CellFailed, DiskFull, TwinaxError, by_name
 from twinax.records import Cell, Json, Options
 
 
-class LocalWorker:
-    """One worker process, seen from the parent: messages out, answers in, death and silence named."""
+class Process(Protocol):
+    """A worker's process, on this machine or another.
 
-    def __init__(self, cell: Cell, options: Options, log: Path, environment: dict[str, str]) -> None:
-        self.cell, self.options, self.log = cell, options, log
-        self.ready: dict[str, Json] = {}
-        self._ooms = _oom_kills()
-        self._buffer = b""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        inbox, self._out = os.pipe()
-        self._in, outbox = os.pipe()
-        with log.open("ab") as sink:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "twinax.run.worker", str(inbox), str(outbox)],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                pass_fds=(inbox, outbox),
-                env=environment,
-                preexec_fn=_affinity(options.threads),
-                start_new_session=True,
-            )
+    Attributes:
+        pid: Its number where it runs on this machine; else None.
+        answers: File descriptor to read its answers from.
+        orders: File descriptor to write its orders to.
+    """
+
+    pid: int | None
+    answers: int
+    orders: int
+
+    def wait(self) -> int:
+        """The exit code of a process that has ended; negative for a signal."""
+        ...
+
+    def kill(self) -> None:
+        """End the process and everything it started."""
+
+
+class Host(Protocol):
+    """A machine on which worker processes can be started."""
+
+    def start(self, environment: Mapping[str, str], cores: Sequence[int], log: Path) -> Process:
+        """Start ``python -m twinax.run.worker``.
+
+        Args:
+            environment: What is set beside the host's own environment.
+            cores: Numbers of the cores that it may use; empty for all.
+            log: Where its standard output and error go; appended to.
+        """
+        ...
+
+
+class LocalProcess:
+    """A worker's process on this machine, spoken to through two pipes."""
+
+    def __init__(self, environment: Mapping[str, str], cores: Sequence[int], log: Path) -> None:
+        inbox, self.orders = os.pipe()
+        self.answers, outbox = os.pipe()
+        self._process = spawn(inbox, outbox, environment, cores, log)
+        self.pid: int | None = self._process.pid
         os.close(inbox)
         os.close(outbox)
 
+    def wait(self) -> int:
+        return self._process.wait()
+
+    def kill(self) -> None:
+        end(self._process)
+        for descriptor in {self.answers, self.orders} - {-1}:
+            os.close(descriptor)
+        self.answers = self.orders = -1
+
+
+def spawn(
+    inbox: int, outbox: int, environment: Mapping[str, str], cores: Sequence[int], log: Path
+) -> subprocess.Popen[bytes]:
+    """Start a worker that reads from one file descriptor and answers on another."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    pinned = cores and hasattr(os, "sched_setaffinity")
+    with log.open("ab") as sink:
+        return subprocess.Popen(
+            [sys.executable, "-m", "twinax.run.worker", str(inbox), str(outbox)],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            pass_fds={inbox, outbox},
+            env={**os.environ, **environment},
+            # XLA takes one thread per core it may run on, and has no other setting: so cores are what is given
+            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if pinned else None,
+            start_new_session=True,
+        )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that :func:`spawn` started, and everything it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+class ThisMachine:
+    """The host that is always there."""
+
+    def start(self, environment: Mapping[str, str], cores: Sequence[int], log: Path) -> Process:
+        return LocalProcess(environment, cores, log)
+
+
+class LocalWorker:
+    """One worker process, seen from the parent: messages out, answers in, death and silence named."""
+
+    def __init__(self, cell: Cell, timeout: float, process: Process, log: Path, name: str = "") -> None:
+        self.cell, self.timeout, self.process, self.log = cell, timeout, process, log
+        self.name = name or cell.id
+        self.ready: dict[str, Json] = {}
+        self.complained = False  # whether it has died, or answered with an error
+        self._ooms = _oom_kills()
+        self._buffer = b""
+
     def post(self, **message: Json) -> None:
         """Write one message; a worker that is already dead is found out by ``receive``."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             data = (json.dumps(message) + "\n").encode()
             while data:
-                data = data[os.write(self._out, data) :]
+                data = data[os.write(self.process.orders, data) :]
 
     def send(self, verb: str, **arguments: Json) -> None:
         self.post(verb=verb, arguments=arguments)
@@ -62,21 +139,38 @@ class LocalWorker:
         return self.receive(timeout)
 
     def receive(self, timeout: float | None = None) -> dict[str, Json]:
-        limit = timeout or self.options.timeout
+        limit = timeout or self.timeout
         deadline = time.monotonic() + limit
-        while b"\n" not in self._buffer:
-            readable, _, _ = select.select([self._in], [], [], max(deadline - time.monotonic(), 0))
-            if not readable:
+        while (reply := self.take()) is None:
+            wait = max(deadline - time.monotonic(), 0)
+            if not select.select([self.process.answers], [], [], wait)[0]:
                 self.kill()
-                raise self._failure(
-                    "timed_out",
-                    f"{self.cell.id} gave no answer within {limit:.0f} s.",
-                    "Raise --timeout, or choose a smaller --batch.",
-                )
-            chunk = os.read(self._in, 1 << 16)
-            if not chunk:
-                raise self._death()
-            self._buffer += chunk
+                raise self.failure("timed_out", f"{self.name} gave no answer within {limit:.0f} s.", PATIENCE)
+            self.read()
+        return reply
+
+    def read(self) -> None:
+        """Take in what lies in the pipe; waits where nothing does.
+
+        Raises:
+            CellFailed: The worker is dead.
+        """
+        try:
+            chunk = os.read(self.process.answers, 1 << 16)
+        except ConnectionResetError:
+            chunk = b""
+        if not chunk:
+            raise self._death()
+        self._buffer += chunk
+
+    def take(self) -> dict[str, Json] | None:
+        """The oldest answer that has come in whole, or None.
+
+        Raises:
+            CellFailed: The worker answered with an error.
+        """
+        if b"\n" not in self._buffer:
+            return None
         line, _, self._buffer = self._buffer.partition(b"\n")
         reply = json.loads(line)
         if "error" in reply:
@@ -84,40 +178,45 @@ class LocalWorker:
         return reply["ok"]
 
     def _reported(self, error: dict[str, Json]) -> TwinaxError:
+        self.complained = True
         kind = by_name(error["type"])
         if issubclass(kind, BadInput | DiskFull):
             return kind(error["what"], error["hint"])
-        return self._failure(error.get("outcome", "crashed"), error["what"], error["hint"])
+        return self.failure(error.get("outcome", "crashed"), error["what"], error["hint"])
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """Its process, alone."""
+        return (self.process,)
 
     def _death(self) -> CellFailed:
+        self.complained = True
         code = self.process.wait()
         self.kill()
         if _oom_kills() > self._ooms:
-            return self._failure(
+            return self.failure(
                 "out_of_memory",
-                f"{self.cell.id} was killed by the system because memory ran out.",
+                f"{self.name} was killed by the system because memory ran out.",
                 "Use a smaller --batch, or free memory.",
             )
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
-        return self._failure("crashed", f"{self.cell.id} died: {how}.{self._last_words()}", f"Log: {self.log}")
+        return self.failure("crashed", f"{self.name} died: {how}.{self._last_words()}", f"Log: {self.log}")
 
     def _last_words(self) -> str:
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        lines = [line for line in text.splitlines() if line.strip()]
         return f" It last printed: {lines[-1][:300]}" if lines else ""
 
-    def _failure(self, outcome: str, what: str, hint: str) -> CellFailed:
+    def failure(self, outcome: str, what: str, hint: str) -> CellFailed:
+        """The cell's end, by name."""
         return CellFailed(outcome, what, hint, self.cell)
 
     def kill(self) -> None:
         """End the process and everything it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        for descriptor in (self._in, self._out):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self._in = self._out = -1
+        self.process.kill()
 
+
+PATIENCE = "Raise --timeout, or choose a smaller --batch."
 
 UNTIMED = {
     "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait take the cores from other workers
@@ -126,12 +225,8 @@ UNTIMED = {
 
 
 def worker_environment(options: Options, caches: Path, timed: bool) -> dict[str, str]:
-    """The worker's environment: threads, device, and where compile caches lie."""
-    threads = str(options.threads or len(psutil.Process().cpu_affinity()))
+    """What is set for every worker: device, and where compile caches lie."""
     return {
-        **os.environ,
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
         "JAX_PLATFORMS": options.device,
         "JAX_COMPILATION_CACHE_DIR": str(caches / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -144,12 +239,22 @@ def worker_environment(options: Options, caches: Path, timed: bool) -> dict[str,
     }
 
 
-def _affinity(threads: int | None) -> Callable[[], None] | None:
-    """XLA takes one thread per core it may run on, and has no other setting: so cores are what is given."""
-    if threads is None or not hasattr(os, "sched_setaffinity"):
-        return None
-    cores = sorted(os.sched_getaffinity(0))[:threads]
-    return lambda: os.sched_setaffinity(0, cores)
+def threads(count: int) -> dict[str, str]:
+    """How many threads PyTorch takes; JAX takes one per core that the process may use."""
+    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+
+
+def devices(cell: Cell) -> dict[str, str]:
+    """Several devices in one JAX process: on a CPU they have to be asked for."""
+    if cell.ranks == 1 or cell.device != "cpu":
+        return {}
+    flags = os.environ.get("XLA_FLAGS", "")
+    return {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={cell.ranks}".strip()}
+
+
+def usable_cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
+    return sorted(psutil.Process().cpu_affinity())
 
 
 def _oom_kills() -> int:
