@@ -14,8 +14,9 @@ import jax
 
 from twinax.errors import CellFailed
 from twinax.frameworks.base import Runner
+from twinax.frameworks.make import make_runner
 from twinax.records import Cell, Options, Outcome, Record, TwinInfo
-from twinax.run.worker import describe, make_runner
+from twinax.run.worker import describe
 from twinax.studies.base import Context
 from twinax.studies.parity import ParityStudy
 from twinax.studies.parity_verbs import VERBS

@@ -6,8 +6,8 @@ import importlib
 import time
 
 from twinax.frameworks.base import Phases, Prepared
+from twinax.frameworks.make import make_runner
 from twinax.records import Json
-from twinax.run.worker import make_runner
 from twinax.sources import resolve
 from twinax.studies import speed_verbs
 from twinax.studies.base import Context

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -73,6 +73,8 @@ class Options(Frozen):
         weights: A checkpoint, read into both sides; empty draws initial weights from NumPy.
         timeout: Seconds that a worker may stay silent before the cell is ``timed_out``.
         lengths: Sequence lengths of a workload, one per example; empty takes a distribution.
+        ranks: Numbers of devices on which parallel strategies run; empty takes the defaults.
+        launcher: Where cells are launched: on this machine, or spread over a Ray cluster.
     """
 
     quick: bool = False
@@ -85,6 +87,8 @@ class Options(Frozen):
     weights: str = ""
     timeout: float = Field(default=600.0, gt=0)
     lengths: tuple[int, ...] = ()
+    ranks: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    launcher: Literal["local", "ray"] = "local"
 
 
 class Size(Frozen):

@@ -10,8 +10,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import runs
 from twinax.analyse.graph import findings
 from twinax.frameworks import torch_graph
+from twinax.frameworks.make import make_runner
 from twinax.records import Cell, Outcome, Record, Size
-from twinax.run.worker import make_runner
 from twinax.sources.file import resolve
 
 

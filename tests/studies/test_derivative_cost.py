@@ -4,8 +4,8 @@ import pytest
 
 from cases import TWINS, small
 from twinax.frameworks.base import DERIVATIVES, outermost_blocks
+from twinax.frameworks.make import make_runner
 from twinax.records import Cell, Options
-from twinax.run.worker import make_runner
 from twinax.studies.base import Context
 from twinax.studies.derivative_cost import disagreements
 from twinax.studies.derivative_cost_verbs import VERBS

@@ -6,8 +6,8 @@ import runs
 from cases import small
 from twinax.analyse.graph import findings
 from twinax.errors import CellFailed
+from twinax.frameworks.make import make_runner
 from twinax.records import COMPILED, Cell, Options, Outcome, Record
-from twinax.run.worker import make_runner
 from twinax.studies import graph_verbs
 from twinax.studies.base import Context
 from twinax.studies.graph import GraphStudy

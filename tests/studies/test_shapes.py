@@ -6,8 +6,8 @@ import runs
 from cases import small
 from twinax.analyse.shapes import findings
 from twinax.errors import BadInput, CellFailed
+from twinax.frameworks.make import make_runner
 from twinax.records import SHAPE_MODES, Cell, Options, Outcome, Record, Size
-from twinax.run.worker import make_runner
 from twinax.studies.base import Context
 from twinax.studies.shapes import ShapesStudy, sizes
 from twinax.studies.shapes_verbs import VERBS

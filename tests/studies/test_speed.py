@@ -8,8 +8,8 @@ import pytest
 
 from cases import small
 from twinax.errors import CellFailed
+from twinax.frameworks.make import make_runner
 from twinax.records import Options, Outcome, Record
-from twinax.run.worker import make_runner
 from twinax.studies import speed, speed_verbs
 from twinax.studies.base import Context
 from twinax.studies.speed import SpeedStudy

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from cases import TWINS, small
+from twinax.frameworks.make import make_runner
 from twinax.records import Options, Outcome, Record
-from twinax.run.worker import make_runner
 from twinax.studies import training_verbs
 from twinax.studies.base import Context
 from twinax.studies.training import TrainingStudy

@@ -308,10 +308,11 @@ class Runner(ABC):
         """Send a NumPy array through the layer's *own* dropout (to check its rate and scale)."""
 
     @abstractmethod
-    def prepare(self, program: str, batches: Sequence[Arrays]) -> Prepared:
+    def prepare(self, program: str, batches: Sequence[Arrays], *, dropout: bool = True) -> Prepared:
         """Make ``forward`` (eval mode), ``grad`` or ``step`` (train mode) ready to be timed.
 
-        The framework's own dropout is on in ``grad`` and ``step``, as in training.
+        The framework's own dropout is on in ``grad`` and ``step``, as in training; ``dropout=False``
+        switches it off for good.
         """
 
     @abstractmethod

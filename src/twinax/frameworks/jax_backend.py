@@ -247,9 +247,10 @@ class JaxRunner(Runner):
 
     # --- timing --------------------------------------------------------------------------------
 
-    def prepare(self, program: str, batches: Sequence[Arrays]) -> Prepared:
+    def prepare(self, program: str, batches: Sequence[Arrays], *, dropout: bool = True) -> Prepared:
         data = [self._on_device(batch) for batch in batches]
-        function, carry, donated = self._program(program)
+        without = None if dropout else Tap({}, False, self._torch_path)
+        function, carry, donated = self._program(program, without)
         start = time.perf_counter()
         traced, compiled, facts = 0.0, 0.0, {}
         if self.mode == "jit":

@@ -224,7 +224,10 @@ class TorchRunner(Runner):
 
     # --- timing --------------------------------------------------------------------------------
 
-    def prepare(self, program: str, batches: Sequence[Arrays]) -> Prepared:
+    def prepare(self, program: str, batches: Sequence[Arrays], *, dropout: bool = True) -> Prepared:
+        if not dropout:
+            for _, layer in self._dropout_layers():
+                layer.p = 0.0
         data = [(self._arguments(moved), moved) for moved in map(self._on_device, batches)]
         run = self._program(program)
         before = self._compile_seconds()

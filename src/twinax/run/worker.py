@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from twinax.errors import CellFailed, DiskFull, TwinaxError, UserFileError
-from twinax.frameworks.base import Runner
-from twinax.records import PROVED, SHAPE_MODES, Cell, Json, Options
+from twinax.frameworks.make import make_runner
+from twinax.records import Cell, Json, Options
 from twinax.studies.base import Context
+from twinax.twin import Twin
 
 OTHER = {"torch": ("jax", "jaxlib", "flax", "optax"), "jax": ("torch",)}
 FULL = "Make room on the run's disk and in /dev/shm, and continue with --resume."
@@ -89,15 +90,15 @@ def start(job: dict[str, Json]) -> tuple[Context, dict[str, Json]]:
     ready: dict[str, Json] = {"pid": os.getpid(), "import_s": import_s}
     if job["loads"] != "nothing":
         begin = time.perf_counter()
-        _load(context, job["weights"])
+        twin = _load(context, job["weights"])
         if job["loads"] == "runner":
-            context.runner = make_runner(cell, context.twin, context.weights)
+            context.runner = make_runner(cell, twin, context.weights)
             ready["fairness"] = context.runner.facts()
         ready["build_s"] = time.perf_counter() - begin
     return context, ready | {"environment": environment(cell.side)}
 
 
-def _load(context: Context, weights_file: str) -> None:
+def _load(context: Context, weights_file: str) -> Twin:
     """The twin and its weights."""
     from twinax.sources import resolve
     from twinax.weights import checkpoint
@@ -107,22 +108,7 @@ def _load(context: Context, weights_file: str) -> None:
     context.weights = (
         checkpoint.read(Path(weights_file)) if weights_file else twin.init(twin.config, context.options.seed)
     )
-
-
-def make_runner(cell: Cell, twin: Any, weights: Any) -> Runner:
-    """The cell's side of the twin, with weights in place."""
-    backend = importlib.import_module(f"twinax.frameworks.{cell.side}_backend")
-    kind = backend.TorchRunner if cell.side == "torch" else backend.JaxRunner
-    return kind(
-        twin.code(cell.side),
-        twin.config,
-        weights,
-        twin.inputs,
-        mode=cell.mode if cell.mode in SHAPE_MODES[cell.side] else PROVED[cell.side],  # calibrate: no mode
-        dtype=cell.dtype,
-        device=cell.device,
-        channels_last=twin.channels_last,
-    )
+    return twin
 
 
 def environment(side: str) -> dict[str, Json]:
