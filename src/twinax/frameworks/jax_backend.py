@@ -37,7 +37,8 @@ from twinax.twin import Arrays, Config
 from twinax.weights.checkpoint import fit
 from twinax.weights.rules import WeightMap
 
-_STATE_KEYS = {"sgd": {"momentum": "trace"}, "adamw": {"exp_avg": "mu", "exp_avg_sq": "nu"}}
+STATE_KEYS = {"sgd": {"momentum": "trace"}, "adamw": {"exp_avg": "mu", "exp_avg_sq": "nu"}}
+"""Optimizer → our name of each of its slots → Optax's."""
 
 
 class JaxRunner(Runner):
@@ -119,7 +120,7 @@ class JaxRunner(Runner):
 
     def _load_optimizer(self, optimizer: Optimizer, state: Arrays) -> None:
         slots: dict[str, Any] = {}
-        for ours, theirs in _STATE_KEYS[optimizer.name].items():
+        for ours, theirs in STATE_KEYS[optimizer.name].items():
             named = {n.removeprefix(f"{ours}."): a for n, a in state.items() if n.startswith(f"{ours}.")}
             slots[theirs] = self._place(self.params, named)
         if "step" in state:
@@ -138,7 +139,7 @@ class JaxRunner(Runner):
     def _optimizer_state(self, opt_state: Tree) -> Arrays:
         assert self.rule is not None
         state: Arrays = {}
-        for ours, theirs in _STATE_KEYS[self.rule.name].items():
+        for ours, theirs in STATE_KEYS[self.rule.name].items():
             slots = self._torch_named(optax.tree_utils.tree_get(opt_state, theirs))
             state |= {f"{ours}.{name}": array for name, array in slots.items()}
         if self.rule.name == "adamw":

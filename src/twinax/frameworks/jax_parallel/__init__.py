@@ -1,0 +1,5 @@
+"""Parallel computing in JAX, behind the contract of ``twinax.frameworks.parallel``. Only JAX workers import this."""
+
+from twinax.frameworks.jax_parallel.runner import JaxParallelRunner
+
+__all__ = ["JaxParallelRunner"]

@@ -1,0 +1,5 @@
+"""The PyTorch side of parallel computing, behind :mod:`twinax.frameworks.parallel`. Imports torch."""
+
+from twinax.frameworks.torch_parallel.runner import TorchParallelRunner
+
+__all__ = ["TorchParallelRunner"]
