@@ -15,10 +15,33 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from twinax.api import Comparison, autodiff, compare, graph, load, parity, report, speed
+    from twinax.api import (
+        Comparison,
+        autodiff,
+        compare,
+        graph,
+        load,
+        parallel,
+        parity,
+        report,
+        speed,
+        usability,
+    )
     from twinax.errors import TwinaxError
 
-__all__ = ["Comparison", "TwinaxError", "autodiff", "compare", "graph", "load", "parity", "report", "speed"]
+__all__ = [
+    "Comparison",
+    "TwinaxError",
+    "autodiff",
+    "compare",
+    "graph",
+    "load",
+    "parallel",
+    "parity",
+    "report",
+    "speed",
+    "usability",
+]
 
 _HOMES = dict.fromkeys(__all__, "twinax.api") | {"TwinaxError": "twinax.errors"}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from twinax.analyse import Findings, Recommendation, analyse, recommend
-from twinax.data import lengths
+from twinax.data import cluster, lengths
 from twinax.errors import BadInput
 from twinax.records import Options, Outcome, Run, write_atomically
 from twinax.report import html, markdown, terminal
@@ -29,6 +29,8 @@ STUDIES = {
     "graph": ("graph", "shapes", "control_flow"),
     "autodiff": ("derivative_cost", "autodiff", "conventions"),
     "conventions": ("conventions",),
+    "parallel": ("parallel",),
+    "usability": ("code", "mistakes", "first_hour"),
 }
 """The studies behind each command."""
 
@@ -143,7 +145,8 @@ def compare(name: str, **choices: Any) -> Comparison:
     Args:
         name: A twin of the zoo (``resnet50``) or a file of your own (``my_pair.py``).
         choices: ``quick``, ``batch``, ``dtype``, ``threads``, ``device``, ``modes``, ``seed``, ``weights``,
-            ``timeout``, ``lengths`` (a file, or numbers; see :class:`twinax.records.Options`); ``output``,
+            ``timeout``, ``lengths`` (a file, or numbers), ``ranks``, ``cluster`` (a file, or a
+            :class:`twinax.records.Cluster`), ``launcher``; see :class:`twinax.records.Options`. ``output``,
             a new folder for the run; ``resume``, a run to continue; ``listener``, which hears what happens.
 
     Raises:
@@ -170,6 +173,16 @@ def graph(name: str, **choices: Any) -> Comparison:
 def autodiff(name: str, **choices: Any) -> Comparison:
     """What derivatives cost, how right they are, and at special points; arguments as for :func:`compare`."""
     return run_studies(STUDIES["autodiff"], name, **choices)
+
+
+def parallel(name: str, **choices: Any) -> Comparison:
+    """Strategies on several devices: proved, timed, counted; arguments as for :func:`compare`."""
+    return run_studies(STUDIES["parallel"], name, **choices)
+
+
+def usability(name: str, **choices: Any) -> Comparison:
+    """The code of both sides, common mistakes, the first hour; arguments as for :func:`compare`."""
+    return run_studies(STUDIES["usability"], name, **choices)
 
 
 def run_studies(
@@ -205,6 +218,8 @@ def make_options(given: dict[str, Any]) -> Options:
     """
     if isinstance(given.get("lengths"), str | Path):
         given = {**given, "lengths": lengths.read(str(given["lengths"])) if given["lengths"] else ()}
+    if isinstance(given.get("cluster"), str | Path):
+        given = {**given, "cluster": cluster.read(str(given["cluster"])) if given["cluster"] else None}
     try:
         return Options(**given)
     except ValidationError as error:

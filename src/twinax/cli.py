@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shlex
 import sys
 from enum import StrEnum
@@ -42,6 +43,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Launcher(StrEnum):
+    """Where cells are launched."""
+
+    local = "local"
+    ray = "ray"
+
+
 Name = Annotated[str, typer.Argument(help="A twin of the zoo (see `twinax list`) or a file of your own.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer steps, samples and modes: minutes become seconds.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Examples per batch.")]
@@ -55,6 +63,16 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="A new folde
 Resume = Annotated[Path | None, typer.Option("--resume", help="A run to continue: only what is missing runs.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds a worker may stay silent.")]
 Lengths = Annotated[str, typer.Option("--lengths", help="A file of sequence lengths: the workload for shapes.")]
+Ranks = Annotated[
+    str, typer.Option("--ranks", help="Numbers of devices for `parallel`: 1,2,4 (2 with --quick).")
+]
+ClusterFile = Annotated[
+    str,
+    typer.Option("--cluster", help="A TOML file that states a cluster: predict step time and memory there."),
+]
+LauncherOption = Annotated[
+    Launcher, typer.Option("--launcher", help="Where cells run: this machine, or the nodes of a Ray cluster.")
+]
 Conventions = Annotated[
     bool, typer.Option("--conventions", help="Only print the gradients at special points; needs no twin.")
 ]
@@ -70,7 +88,12 @@ def _run(command: str, name: str, as_json: bool, as_markdown: bool, **choices: A
     """Run a command's studies with live progress, print the answer, and exit with its code."""
     from twinax import api
     from twinax.report.progress import Progress
+    from twinax.run import agents
 
+    where = agents.place(os.environ)
+    if where is not None and where.rank > 0:  # one of many that a cluster's starter began: rank 0 conducts
+        agents.serve(where)
+        raise typer.Exit(0)
     choices["modes"] = tuple(mode.strip() for mode in choices["modes"].split(",") if mode.strip())
     errors = Console(stderr=True)
     try:
@@ -105,8 +128,20 @@ def _print(comparison: Any, as_json: bool, as_markdown: bool) -> None:
     raise typer.Exit(0 if comparison.passed else 1)
 
 
+ONLY = {"conventions": ("autodiff",), "ranks": ("parallel",), "cluster": ("parallel",)}
+"""Options that only some commands have."""
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    """``1,2,4`` as numbers."""
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise typer.BadParameter(f"--ranks takes whole numbers with commas between, not {text!r}.") from None
+
+
 def _study(command: str, summary: str, example: str) -> None:
-    """Add one command; the five that run studies have the same options."""
+    """Add one command; those that run studies have the same options."""
 
     def run(
         name: OptionalName = "",
@@ -122,6 +157,9 @@ def _study(command: str, summary: str, example: str) -> None:
         resume: Resume = None,
         timeout: Timeout = 600.0,
         lengths: Lengths = "",
+        ranks: Ranks = "",
+        cluster: ClusterFile = "",
+        launcher: LauncherOption = Launcher.local,
         conventions: Conventions = False,
         as_json: AsJson = False,
         as_markdown: AsMarkdown = False,
@@ -148,13 +186,16 @@ def _study(command: str, summary: str, example: str) -> None:
             resume=resume,
             timeout=timeout,
             lengths=lengths,
+            ranks=_whole_numbers(ranks),
+            cluster=cluster,
+            launcher=launcher.value,
         )
 
     run.__doc__ = f"{summary}\n\nExample: `{example}`"
-    if command != "autodiff":
-        mine = inspect.signature(run, eval_str=True)
-        kept = [p for name, p in mine.parameters.items() if name != "conventions"]
-        run.__signature__ = mine.replace(parameters=kept)  # type: ignore[attr-defined] # what typer reads
+    mine = inspect.signature(run, eval_str=True)
+    others = {name for name, commands in ONLY.items() if command not in commands}
+    kept = [p for name, p in mine.parameters.items() if name not in others]
+    run.__signature__ = mine.replace(parameters=kept)  # type: ignore[attr-defined] # what typer reads
     app.command(command)(run)
 
 
@@ -174,6 +215,17 @@ _study(
     "graph",
     "Turn both sides into graphs: what is captured, what a new size costs, what control flow does.",
     "twinax graph resnet50 --quick",
+)
+
+_study(
+    "parallel",
+    "Leave one device: prove, time and count each strategy on both sides, and predict a cluster.",
+    "twinax parallel bert --quick --cluster my_cluster.toml",
+)
+_study(
+    "usability",
+    "What a person goes through: the code of both sides, common mistakes run, the first hour.",
+    "twinax usability xor",
 )
 
 

@@ -59,6 +59,51 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Hardware(Frozen):
+    """What a person states of hardware: numbers are numbers, never text that looks like one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Device(Hardware):
+    """One device of a cluster.
+
+    Attributes:
+        flops: Matrix FLOP/s that it sustains in the run's dtype; None: as fast as what was measured here.
+        memory_bytes: What it can hold.
+    """
+
+    flops: float | None = Field(default=None, ge=1e6, le=1e18)
+    memory_bytes: float = Field(ge=1e6, le=1e15)
+
+
+class Link(Hardware):
+    """From one device to another, in one direction, while all its neighbours send too."""
+
+    latency_s: float = Field(ge=1e-9, le=1)
+    bandwidth_bytes_s: float = Field(ge=1e3, le=1e15)
+
+
+class Cluster(Hardware):
+    """A cluster to predict for; nothing of it is measured.
+
+    Attributes:
+        name: For the reader.
+        nodes: Machines.
+        devices_per_node: Devices in each.
+        device: One of them.
+        inside: Between devices of one node.
+        between: Between devices of two nodes; only a single node needs none.
+    """
+
+    name: str = Field(min_length=1, max_length=80)
+    nodes: int = Field(ge=1, le=100_000)
+    devices_per_node: int = Field(ge=1, le=100_000)
+    device: Device
+    inside: Link
+    between: Link | None = None
+
+
 class Options(Frozen):
     """What the user chose; the same for every study of a run.
 
@@ -75,6 +120,7 @@ class Options(Frozen):
         lengths: Sequence lengths of a workload, one per example; empty takes a distribution.
         ranks: Numbers of devices on which parallel strategies run; empty takes the defaults.
         launcher: Where cells are launched: on this machine, or spread over a Ray cluster.
+        cluster: What the cost model predicts for; None predicts for nothing but this machine.
     """
 
     quick: bool = False
@@ -89,6 +135,7 @@ class Options(Frozen):
     lengths: tuple[int, ...] = ()
     ranks: tuple[Annotated[int, Field(ge=1)], ...] = ()
     launcher: Literal["local", "ray"] = "local"
+    cluster: Cluster | None = None
 
 
 class Size(Frozen):

@@ -44,7 +44,7 @@ def test_every_rank_answers_and_knows_its_place(crew):
 )
 def test_the_rank_that_was_the_cause_is_named_and_all_are_ended(crew, verb, who, outcome, says):
     worker = crew.worker(CELL)
-    pids = [process.pid for process in worker.processes]
+    pids = worker.pids
     begin = time.monotonic()
     with pytest.raises(CellFailed, match=says) as caught:
         worker.call(verb, who=who)
@@ -54,7 +54,7 @@ def test_the_rank_that_was_the_cause_is_named_and_all_are_ended(crew, verb, who,
 
 
 def test_all_members_are_stopped_with_the_cell(crew):
-    pids = [process.pid for process in crew.worker(CELL).processes]
+    pids = crew.worker(CELL).pids
     crew.stop(CELL)
     assert len(pids) == 3 and all(gone(pid) for pid in pids)
 

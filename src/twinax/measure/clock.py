@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,26 @@ def steady(call: Callable[[int], None], least: int = 3, most: int = 50, moment_s
         call(len(samples))
         samples.append(time.perf_counter() - begin)
     return samples
+
+
+@dataclass
+class Watch:
+    """The share of all cores that others than the watched processes (and this one) used; filled at the end."""
+
+    foreign_cpu: float = 0.0
+
+
+@contextlib.contextmanager
+def watching(pids: Iterable[int]) -> Iterator[Watch]:
+    """Watch the machine while some processes work."""
+    watched = [*pids, os.getpid()]
+    watch, begin = Watch(), time.perf_counter()
+    busy, own = _busy_seconds(), sum(map(_thread_nanoseconds, watched)) / 1e9
+    yield watch
+    wall = time.perf_counter() - begin
+    mine = sum(map(_thread_nanoseconds, watched)) / 1e9 - own
+    foreign = _busy_seconds() - busy - mine - 0.02 * len(watched)  # every counter is rounded to a tick
+    watch.foreign_cpu = max(foreign, 0.0) / (wall * (psutil.cpu_count() or 1))
 
 
 def _busy_seconds() -> float:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from twinax.errors import CellFailed, TwinaxError
 from twinax.records import Cell, Json
-from twinax.run.process import PATIENCE, LocalWorker, Process
+from twinax.run.process import PATIENCE, LocalWorker
 
 GRACE_S = 2.0
 """Seconds in which the true cause may show itself once a rank has complained of another."""
@@ -36,9 +36,9 @@ class Gang:
         self.ready: dict[str, Json] = {}
 
     @property
-    def processes(self) -> tuple[Process, ...]:
-        """Every member's process."""
-        return tuple(member.process for member in self.members)
+    def pids(self) -> list[int]:
+        """The processes that are on this machine."""
+        return [pid for member in self.members for pid in member.pids]
 
     def post(self, **message: Json) -> None:
         """Write one message to every process."""

@@ -1,6 +1,6 @@
 """Where cells run: processes on this machine.
 
-The contract is small, so that another launcher (many machines) can take this one's place::
+The contract is small, so that another launcher (:mod:`twinax.run.ray_launcher`) can take this one's place::
 
     launch(groups) -> records
 
@@ -53,6 +53,9 @@ class Launcher(Protocol):
     """Runs groups of cells somewhere; every cell of every group ends in exactly one record."""
 
     def launch(self, groups: Iterable[Group]) -> Iterator[Record]: ...
+
+    def close(self) -> None:
+        """Let go of whatever it started."""
 
 
 def load_study(name: str) -> Study:
@@ -205,8 +208,7 @@ class LocalCrew(Crew):
             worker.kill()
 
     def settle(self) -> None:
-        processes = [p for worker in self._workers.values() for p in worker.processes]
-        clock.settle([p.pid for p in processes if p.pid is not None])
+        clock.settle([pid for worker in self._workers.values() for pid in worker.pids])
 
     def say(self, text: str) -> None:
         self._listener.said(None, text)

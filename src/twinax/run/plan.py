@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +25,9 @@ from twinax.records import (
     Size,
     TwinInfo,
 )
-from twinax.run.launch import Listener, LocalCrew, LocalLauncher, load_study
+from twinax.run import agents
+from twinax.run.launch import Launcher, Listener, LocalCrew, LocalLauncher, load_study
+from twinax.run.process import ThisMachine
 from twinax.sources import is_file, resolve
 from twinax.studies.base import Group, missing_programs
 
@@ -71,22 +75,40 @@ def execute(
         run, folder = Run.load(resume), resume
     else:
         run, folder = begin(name, studies, options, folder, command, listener)
-    weights = folder / "weights.safetensors"
-    launcher = LocalLauncher(run.twin, run.options, folder, str(weights) if weights.exists() else "", listener)
     groups = plan(run.twin, run.studies, run.options)
     listener.planned(run.planned)
     for record in run.records:
         listener.ended(record)
     try:
-        for record in _records(groups, run, launcher):
-            run = run.with_record(record)
-            run.save(folder)
-            listener.ended(record)
+        with launching(run, folder, listener) as launcher:
+            for record in _records(groups, run, launcher):
+                run = run.with_record(record)
+                run.save(folder)
+                listener.ended(record)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(str(folder)) from None  # every record so far is on disk: say where
-    finally:
-        launcher.close()
     return run, folder
+
+
+@contextlib.contextmanager
+def launching(run: Run, folder: Path, listener: Listener) -> Iterator[Launcher]:
+    """The launcher that the user chose; with agents on other machines where a cluster's starter began us."""
+    weights = folder / "weights.safetensors"
+    given = (run.twin, run.options, folder, str(weights) if weights.exists() else "", listener)
+    with contextlib.ExitStack() as stack:
+        if run.options.launcher == "ray":
+            from twinax.run.ray_launcher import RayLauncher  # ray is an extra
+
+            launcher: Launcher = RayLauncher(*given)
+        elif (where := agents.place(os.environ)) is not None:
+            hosts = [ThisMachine(), *stack.enter_context(agents.gathered(where))]
+            launcher = LocalLauncher(*given, hosts=hosts, address=where.address)
+        else:
+            launcher = LocalLauncher(*given)
+        try:
+            yield launcher
+        finally:
+            launcher.close()
 
 
 def begin(
@@ -134,8 +156,9 @@ def plan(info: TwinInfo, studies: Iterable[str], options: Options) -> list[Group
     return [group for name in studies for group in load_study(name).plan(info, options)]
 
 
-def _records(groups: list[Group], run: Run, launcher: LocalLauncher) -> Iterator[Record]:
+def _records(groups: list[Group], run: Run, launcher: Launcher) -> Iterator[Record]:
     """Records of everything that has none yet: skipped at once, or launched."""
+    launched: list[Group] = []
     missing = [side for side in ("torch", "jax") if side not in installed_sides()]
     for group in groups:
         records = [run.record(cell) for cell in group.cells]
@@ -156,7 +179,8 @@ def _records(groups: list[Group], run: Run, launcher: LocalLauncher) -> Iterator
             )
         rest = tuple(cell for cell in group.cells if cell not in stranded)
         if rest:
-            yield from launcher.launch([Group(group.study, rest)])
+            launched.append(Group(group.study, rest))
+    yield from launcher.launch(launched)
 
 
 def skip(cell: Cell, reason: str, hint: str) -> Record:

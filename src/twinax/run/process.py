@@ -185,9 +185,9 @@ class LocalWorker:
         return self.failure(error.get("outcome", "crashed"), error["what"], error["hint"])
 
     @property
-    def processes(self) -> tuple[Process, ...]:
-        """Its process, alone."""
-        return (self.process,)
+    def pids(self) -> list[int]:
+        """Its process, if it is on this machine."""
+        return [] if self.process.pid is None else [self.process.pid]
 
     def _death(self) -> CellFailed:
         self.complained = True

@@ -38,6 +38,11 @@ class Worker(Protocol):
     """What the worker said once its model was built: ``import_s``, ``build_s``, ``pid``,
     ``environment`` and ``fairness``; empty for a worker of side ``both``, but for ``pid``."""
 
+    @property
+    def pids(self) -> list[int]:
+        """Its processes on this machine; a cell of several ranks has several."""
+        ...
+
     def send(self, verb: str, **arguments: Json) -> None:
         """Ask for a verb; returns at once."""
 

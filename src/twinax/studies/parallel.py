@@ -1,0 +1,351 @@
+"""Parallel computing: what does it take, and what does it cost, to leave one device?
+
+Every strategy runs by each framework's own engine. It is proved first: one optimizer step in float64 equals
+the single device's. Then it is timed, the two sides in turn; what it sends and holds is counted.
+
+What a record measures, by mode: ``single`` (one device: what the others are held against), ``replicas`` (ranks
+that each train alone at the same time, and collectives alone: what the cost model is fitted to), else a
+strategy. See ``docs/run-format.md`` and :mod:`twinax.frameworks.parallel`.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from twinax.errors import CellFailed
+from twinax.frameworks.parallel import MICRO_BATCHES, STRATEGIES
+from twinax.measure import clock
+from twinax.records import Cell, Json, Options, Outcome, Record, Side, Size, TwinInfo
+from twinax.studies.base import Crew, Group, Study, Worker
+
+RANKS = {"quick": (2,), "full": (1, 2, 4)}
+ROUNDS = {"quick": (3, 4.0), "full": (5, 20.0)}
+"""Turns of each side per strategy at most, and the seconds that all of them together should take."""
+SAMPLES = 8  # steps per turn at most
+LONG_S = 0.3  # a turn of this many seconds is long enough
+REPLAYED = 5  # how often a collective is repeated alone
+SIZES = {"quick": (1 << 12, 1 << 18, 1 << 22), "full": (1 << 12, 1 << 16, 1 << 20, 1 << 22, 1 << 24)}
+"""Bytes of the collectives that the cost model is calibrated with."""
+CALIBRATED = ("all_reduce", "all_gather", "reduce_scatter", "send")
+OPTIMIZERS = {"quick": ["adamw"], "full": ["sgd", "adamw"]}
+
+
+class ParallelStudy(Study):
+    """Parity, step time, traffic, memory and lines of every strategy on every number of ranks."""
+
+    name: ClassVar[str] = "parallel"
+    needs: ClassVar[frozenset[str]] = frozenset({"grad", "step"})
+    timed: ClassVar[bool] = True
+    loads: ClassVar = "twin"
+    verbs_module: ClassVar[str] = "twinax.studies.parallel_verbs"
+
+    def plan(self, info: TwinInfo, options: Options) -> list[Group]:
+        how = "quick" if options.quick else "full"
+        ranks = options.ranks or RANKS[how]
+        size = sized(info, "parity_quick" if options.quick else "speed_quick", options, ranks)
+        cells = [self._cell(info, options, size, side, "single", 1, 1) for side in info.sides]
+        for count in (n for n in ranks if n > 1):
+            cells += [self._cell(info, options, size, side, "replicas", count, count) for side in info.sides]
+        for count in ranks:
+            for strategy in STRATEGIES:
+                if strategy == "data_tensor" and count < 4:
+                    continue  # two axes of one device each are another strategy's
+                cells += [self._cell(info, options, size, side, strategy, count, count) for side in info.sides]
+                if "jax" in info.sides and count > 1 and not options.quick:
+                    cells.append(self._cell(info, options, size, "jax", strategy, count, 1))
+        return [Group(self.name, tuple(cells))]
+
+    def _cell(
+        self, info: TwinInfo, options: Options, size: Size, side: Side, mode: str, ranks: int, processes: int
+    ) -> Cell:
+        return Cell(
+            twin=info.name,
+            study=self.name,
+            side=side,
+            mode=mode,
+            size=size,
+            dtype=options.dtype,
+            device=options.device,
+            ranks=ranks,
+            processes=processes,
+        )
+
+    def conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
+        singles = Singles([c for c in group.cells if c.mode == "single"], group, crew)
+        yield from singles.run()
+        yield from singles.stranded()
+        rest = [c for c in group.cells if c.mode != "single" and c.side in singles.batch_norm]
+        for cell in (c for c in rest if c.mode == "replicas"):
+            yield from attempted(crew, cell, replicas)
+            crew.stop(cell)
+        for cells in taking_turns(c for c in rest if c.mode != "replicas"):
+            yield from Contest(cells, singles, crew).run()
+
+
+def sized(info: TwinInfo, preset: str, options: Options, ranks: Sequence[int]) -> Size:
+    """The preset's size, its batch enlarged until every number of ranks and the micro-batches divide it."""
+    size = info.presets.get(preset, Size(batch=8))
+    if options.batch:
+        return size.model_copy(update={"batch": options.batch})
+    batch = size.batch
+    while any(batch % n for n in (*ranks, MICRO_BATCHES)):
+        batch += 1
+    return size.model_copy(update={"batch": batch})
+
+
+def proof_size(info: TwinInfo, cell: Cell, options: Options) -> dict[str, Json]:
+    """As many examples as are timed, each as small as parity takes it."""
+    small = info.presets.get("parity_quick" if options.quick else "parity", cell.size)
+    return {"batch": cell.size.batch, "dims": small.dims}
+
+
+def taking_turns(cells: Iterator[Cell]) -> list[list[Cell]]:
+    """Cells that are timed in turn: both sides under one strategy, in processes; JAX in one process alone."""
+    groups: dict[tuple[str, int, int], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.mode, cell.ranks, cell.processes), []).append(cell)
+    return list(groups.values())
+
+
+def attempted(crew: Crew, cell: Cell, work: Callable[[Crew, Cell], dict[str, Json]]) -> Iterator[Record]:
+    """The cell's record, whatever became of it."""
+    try:
+        yield crew.record(cell, work(crew, cell))
+    except CellFailed as error:
+        yield failure(crew, cell, error)
+
+
+def failure(crew: Crew, cell: Cell, error: CellFailed) -> Record:
+    """The record of a cell that failed."""
+    return crew.record(cell, outcome=Outcome(error.outcome), message=error.what, hint=error.hint)
+
+
+class Singles:
+    """One device of each side: its step in float64 as a reference, and timed."""
+
+    def __init__(self, cells: Sequence[Cell], group: Group, crew: Crew) -> None:
+        self.cells, self.group, self.crew = cells, group, crew
+        self.batch_norm: dict[str, bool] = {}  # by side; a side that failed is not in it
+
+    def reference(self, side: str) -> str:
+        """Where the side's arrays lie."""
+        return str(self.crew.scratch / f"reference-{side}")
+
+    def run(self) -> Iterator[Record]:
+        for cell in self.cells:
+            yield from attempted(self.crew, cell, self._measure)
+            self.crew.stop(cell)
+
+    def _measure(self, crew: Crew, cell: Cell) -> dict[str, Json]:
+        crew.say(f"{cell.side}, one device: a step in float64")
+        how = "quick" if crew.options.quick else "full"
+        worker, ranks = crew.worker(cell), {c.ranks for c in self.group.cells}
+        parts = sorted({n for n in (*ranks, MICRO_BATCHES) if n > 1 and cell.size.batch % n == 0})
+        answer = worker.call(
+            "reference",
+            output=self.reference(cell.side),
+            size=proof_size(crew.info, cell, crew.options),
+            optimizers=OPTIMIZERS[how],
+            parts=parts,
+        )
+        crew.say(f"{cell.side}, one device: timing")
+        found = worker.call("single", size=cell.size.model_dump())
+        crew.settle()
+        found |= timed(crew, [cell], {cell.id: found["first_s"]})[cell.id]
+        self.batch_norm[cell.side] = answer["batch_norm"]
+        return found | answer
+
+    def stranded(self) -> Iterator[Record]:
+        """Records of cells whose side has no reference."""
+        for cell in self.group.cells:
+            if cell.mode != "single" and cell.side not in self.batch_norm:
+                yield self.crew.record(
+                    cell,
+                    outcome=Outcome.SKIPPED,
+                    message=f"On one device {cell.side} did not end well; nothing can be held against it.",
+                    hint="See the cell of mode single.",
+                )
+
+
+def replicas(crew: Crew, cell: Cell) -> dict[str, Json]:
+    """Ranks that each train alone, at the same time, and collectives with nothing between them."""
+    how = "quick" if crew.options.quick else "full"
+    worker = crew.worker(cell)
+    crew.say(f"{cell.side}, {cell.ranks} ranks: collectives alone")
+    worker.call("join")
+    rows = []
+    for kind in CALIBRATED:
+        for size in SIZES[how]:
+            seconds = replayed(worker, kind, size, cell.ranks)
+            rows.append({"kind": kind, "bytes": size, "ranks": cell.ranks, "seconds": seconds})
+    local, threads = [], None
+    share = max(cell.size.batch // cell.ranks, 1)
+    for batch in sorted({max(share // 2, 1), share, cell.size.batch}):
+        crew.say(f"{cell.side}, {cell.ranks} ranks: each alone, batch {batch}")
+        size = cell.size.model_copy(update={"batch": batch})
+        threads = worker.call("prepare_local", size=size.model_dump())["threads"]
+        local.append({"batch": batch, **timed(crew, [cell], {cell.id: 1.0})[cell.id]})
+    return {"threads": threads, "local_steps": local, "collectives": rows}
+
+
+def replayed(worker: Worker, kind: str, size: int, ranks: int) -> list[float]:
+    """Seconds of a collective alone, of the slowest process each time."""
+    answer = worker.call("replay", kind=kind, size=size, ranks=ranks, count=REPLAYED)
+    return slowest(answer)
+
+
+def slowest(answer: Mapping[str, Json]) -> list[float]:
+    """A step lasts as long as its slowest process."""
+    samples = [answer["samples_s"], *(other["samples_s"] for other in answer.get("others", []))]
+    return [max(times) for times in zip(*samples, strict=True)]
+
+
+class Contest:
+    """The sides under one strategy: each proved, then timed in turn. Parity gates speed."""
+
+    def __init__(self, cells: Sequence[Cell], singles: Singles, crew: Crew) -> None:
+        self.cells, self.singles, self.crew = list(cells), singles, crew
+        self.found: dict[str, dict[str, Json]] = {}
+        self.ended: list[Record] = []
+
+    def run(self) -> Iterator[Record]:
+        for work in (self._prove, self._ready):
+            for cell in list(self.cells):
+                self._attempt(cell, work)
+        self._time("step_s", self.crew.options.seed)
+        for cell in list(self.cells):
+            self._attempt(cell, self._communication)
+        if self.cells and self.cells[0].mode == "data" and self.cells[0].ranks > 1:
+            for cell in list(self.cells):
+                self._attempt(cell, self._enlarge)
+            self._time("weak_step_s", self.crew.options.seed + 1)
+        yield from self.ended
+        for cell in self.cells:
+            self.crew.stop(cell)
+            yield self.crew.record(cell, self.found[cell.id])
+
+    def _attempt(self, cell: Cell, work: Callable[[Cell], None]) -> None:
+        """On failure the cell has its record, with what was found so far, and is out; the others go on."""
+        try:
+            work(cell)
+        except CellFailed as error:
+            known = self.found.get(cell.id, {})
+            record = failure(self.crew, cell, error).model_copy(update={"measurements": known})
+            self.ended.append(record)
+            self.cells.remove(cell)
+            self.crew.stop(cell)
+
+    def _say(self, cell: Cell, text: str) -> None:
+        where = f"{cell.ranks} ranks" if cell.processes == cell.ranks else f"{cell.ranks} devices, one process"
+        self.crew.say(f"{cell.side}, {STRATEGIES[cell.mode]}, {where}: {text}")
+
+    def _prove(self, cell: Cell) -> None:
+        how = "quick" if self.crew.options.quick else "full"
+        batch_norm = self.singles.batch_norm[cell.side]
+        if cell.mode == "data_local" and not batch_norm:
+            raise CellFailed("skipped", "The model has no BatchNorm: it is data parallel.", "", cell)
+        part = 0
+        if batch_norm and cell.ranks > 1:
+            part = {"data_local": cell.ranks, "pipeline": micro_batch_count(cell)}.get(cell.mode, 0)
+        elif batch_norm and cell.mode == "pipeline":
+            part = micro_batch_count(cell)
+        self._say(cell, "a step in float64 against one device")
+        proof = self.crew.worker(cell).call(
+            "prove",
+            reference=self.singles.reference(cell.side),
+            size=proof_size(self.crew.info, cell, self.crew.options),
+            optimizers=OPTIMIZERS[how],
+            part=part,
+        )
+        del proof["others"]  # only process 0 holds whole arrays
+        self.found[cell.id] = {"parity": proof}
+        if proof["failed"]:
+            first = proof["mismatches"][0]
+            raise CellFailed(
+                "mismatch",
+                f"A step under {STRATEGIES[cell.mode]} on {cell.ranks} ranks is not the single device's: "
+                f"{first['what']} of {first['path']} differ by {first['error'] or 0:.1e} of their norm.",
+                "Is the loss a mean over examples, each on its own? Else a split batch is another problem.",
+                cell,
+            )
+
+    def _ready(self, cell: Cell) -> None:
+        self._say(cell, "compiling and counting")
+        answer = self.crew.worker(cell).call("ready", size=cell.size.model_dump())
+        others = answer.pop("others", [])
+        answer["others_traffic"] = [other["traffic"] for other in others]
+        answer["others_held"] = [other["held"] for other in others]
+        self.found[cell.id] |= answer
+        facts = answer["facts"]
+        self.found[cell.id]["sharded_share"] = facts.get("sharded share")
+        self.found[cell.id]["micro_batches"] = facts.get("micro-batches")
+
+    def _enlarge(self, cell: Cell) -> None:
+        """As many examples on each rank as one device had."""
+        size = cell.size.model_copy(update={"batch": cell.size.batch * cell.ranks})
+        self._say(cell, f"batch {size.batch}")
+        self.crew.worker(cell).call("enlarge", size=size.model_dump())
+
+    def _time(self, name: str, seed: int) -> None:
+        """Steps of every cell in turn, in an order drawn anew for each round."""
+        for cell in self.cells[:1]:
+            self._say(cell, "timing")
+        guess = {cell.id: self.found[cell.id]["first_s"] for cell in self.cells}
+        times: dict[str, dict[str, Json]] = {}
+        try:
+            times = timed(self.crew, self.cells, guess, seed)
+        except CellFailed as error:
+            culprit = next(c for c in self.cells if error.cell is not None and c.id == error.cell.id)
+            self._attempt(culprit, lambda cell: _raise(error))
+            if self.cells:
+                self._time(name, seed)
+        for cell in self.cells:
+            if cell.id in times:
+                self.found[cell.id][name] = times[cell.id]["step_s"]
+                self.found[cell.id].setdefault("foreign_cpu", []).extend(times[cell.id]["foreign_cpu"])
+
+    def _communication(self, cell: Cell) -> None:
+        """The step's collectives alone, one after the other: what they would cost if nothing hid them."""
+        self._say(cell, "its collectives alone")
+        worker, total = self.crew.worker(cell), 0.0
+        for row in self.found[cell.id]["traffic"]:
+            seconds = replayed(worker, row["kind"], row["bytes"], row["ranks"])
+            total += row["count"] * statistics.median(seconds)
+        self.found[cell.id]["communication_s"] = total
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def micro_batch_count(cell: Cell) -> int:
+    """Micro-batches of a pipeline step, as the engines choose them."""
+    return MICRO_BATCHES if cell.size.batch % MICRO_BATCHES == 0 else cell.ranks
+
+
+def timed(
+    crew: Crew, cells: Sequence[Cell], guess: Mapping[str, float], seed: int = 0
+) -> dict[str, dict[str, Json]]:
+    """Seconds per step of each cell, taking turns; the share of the CPU that others used meanwhile."""
+    most, budget_s = ROUNDS["quick" if crew.options.quick else "full"]
+    order, index, spent = random.Random(seed), 0, 0.0
+    found: dict[str, dict[str, Json]] = {c.id: {"step_s": [], "foreign_cpu": []} for c in cells}
+    seconds = {c.id: max(guess[c.id], 1e-4) for c in cells}
+    while index < most and (index < 2 or spent < budget_s):
+        turn = list(cells)
+        order.shuffle(turn)
+        for cell in turn:
+            crew.settle()
+            worker = crew.worker(cell)
+            count = max(1, min(SAMPLES, int(LONG_S / seconds[cell.id])))
+            with clock.watching(worker.pids) as watch:
+                samples = slowest(worker.call("time_steps", start=index * SAMPLES, count=count))
+            seconds[cell.id] = min(samples)
+            spent += sum(samples)
+            found[cell.id]["step_s"] += samples
+            found[cell.id]["foreign_cpu"].append(watch.foreign_cpu)
+        index += 1
+    return found
