@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -78,7 +78,12 @@ class Device(Hardware):
 
 
 class Link(Hardware):
-    """From one device to another, in one direction, while all its neighbours send too."""
+    """From one device to another, in one direction, while all its neighbours send too.
+
+    Attributes:
+        latency_s: Seconds that the shortest message takes.
+        bandwidth_bytes_s: Bytes per second of a long one.
+    """
 
     latency_s: float = Field(ge=1e-9, le=1)
     bandwidth_bytes_s: float = Field(ge=1e3, le=1e15)
@@ -133,7 +138,7 @@ class Options(Frozen):
     weights: str = ""
     timeout: float = Field(default=600.0, gt=0)
     lengths: tuple[int, ...] = ()
-    ranks: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    ranks: tuple[int, ...] = ()
     launcher: Literal["local", "ray"] = "local"
     cluster: Cluster | None = None
 

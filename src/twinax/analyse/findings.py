@@ -9,14 +9,18 @@ from __future__ import annotations
 from twinax.analyse import (
     autodiff,
     calibration,
+    cluster,
     conditions,
     control_flow,
     cost,
     derivative_cost,
     graph,
+    mistakes,
+    parallel,
     parity,
     shapes,
     speed,
+    usability,
 )
 from twinax.analyse.base import Findings
 from twinax.records import Run
@@ -38,6 +42,10 @@ def analyse(run: Run) -> Findings:
         *control_flow.findings(run),
         *derivative_cost.findings(run),
         *autodiff.findings(run),
+        *parallel.findings(run),
+        *cluster.findings(run),
+        *usability.findings(run),
+        *mistakes.findings(run),
         *conditions.findings(run, timings),
     ]
     return Findings(twin=run.twin.name, seed=run.options.seed, items=tuple(items))

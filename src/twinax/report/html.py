@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from twinax.analyse import Findings, Recommendation, words
 from twinax.records import Run
-from twinax.report import autodiff_charts, graph_tables, parity_charts, shape_tables, speed_charts
+from twinax.report import (
+    autodiff_charts,
+    cluster_charts,
+    graph_tables,
+    parallel_charts,
+    parity_charts,
+    shape_tables,
+    speed_charts,
+    usability_charts,
+    usability_tables,
+)
 from twinax.report.charts import Chart
 from twinax.report.sections import sections, tiles
 
@@ -33,6 +43,7 @@ def render(run: Run, findings: Findings, recommendation: Recommendation) -> str:
         sections=sections(run, findings),
         charts=_charts(run, findings),
         sources={side: _highlighted(text) for side, text in run.twin.sources.items() if text},
+        blocks=_blocks(run),
         side_names=words.SIDES,
         highlighting=_highlighting(),
         plotly=_trusted(get_plotlyjs()),
@@ -65,6 +76,10 @@ def _charts(run: Run, findings: Findings) -> dict[str, list[Chart]]:
         "graph": graph_tables.charts(findings),
         "autodiff": autodiff_charts.charts(findings),
         "shapes": shape_tables.charts(findings),
+        "parallel": parallel_charts.charts(findings),
+        "cluster": cluster_charts.charts(findings),
+        "code": usability_charts.code_charts(findings),
+        "first-hour": usability_charts.first_hour_charts(findings),
     }
 
 
@@ -89,6 +104,14 @@ def _highlighted(source: str) -> Markup:
     from pygments.lexers import PythonLexer
 
     return _trusted(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)))
+
+
+def _blocks(run: Run) -> list[tuple[str, str, dict[str, Markup]]]:
+    """Blocks of the two sources that belong together: title, remark, and each side's highlighted text."""
+    return [
+        (block.title, block.remark, {s: _highlighted(text) for s, text in block.texts.items() if text})
+        for block in usability_tables.aligned(run)
+    ]
 
 
 def _highlighting() -> dict[str, Markup]:

@@ -14,9 +14,30 @@ from typing import get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from twinax.records import Cell, Options, Outcome, Record, Run, Size, TwinInfo
+from twinax.records import (
+    Cell,
+    Cluster,
+    Device,
+    Link,
+    Options,
+    Outcome,
+    Record,
+    Run,
+    Size,
+    TwinInfo,
+)
 
-MODELS: tuple[type[BaseModel], ...] = (Run, TwinInfo, Size, Options, Cell, Record)
+MODELS: tuple[type[BaseModel], ...] = (
+    Run,
+    TwinInfo,
+    Size,
+    Options,
+    Cluster,
+    Device,
+    Link,
+    Cell,
+    Record,
+)
 BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 LINKS = {model.__name__ for model in MODELS} | {"Outcome"}
 

@@ -9,11 +9,28 @@ from twinax.analyse import Finding, Findings, words
 from twinax.analyse.base import Kind
 from twinax.analyse.conditions import DISTURBED
 from twinax.records import Run
-from twinax.report import graph_tables, probe_tables, shape_tables, tables
+from twinax.report import (
+    cluster_tables,
+    graph_tables,
+    mistake_tables,
+    parallel_tables,
+    probe_tables,
+    shape_tables,
+    tables,
+    usability_tables,
+)
 from twinax.report.tables import Mark, Table, marked
 
 GRAPH: tuple[Kind, ...] = ("work", "breaks", "graph", "constants", "promotions")
 AUTODIFF: tuple[Kind, ...] = ("cost_of_derivatives", "workloads", "derivatives", "conventions")
+PARALLEL: tuple[Kind, ...] = (
+    "parallel_parity",
+    "batch_norm",
+    "parallel_step",
+    "parallel_memory",
+    "parallel_traffic",
+    "parallel_lines",
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,11 @@ def sections(run: Run, findings: Findings) -> list[Section]:
         _shapes(findings),
         _control_flow(findings),
         _autodiff(findings),
+        _parallel(findings),
+        _cluster(findings),
+        _code(findings),
+        _mistakes(findings),
+        _first_hour(findings),
         Section("environment", "Environment", folded=tuple(tables.environment(run))),
         _cells(run, findings),
         Section("options", "Options", folded=(tables.options(run),)),
@@ -168,6 +190,64 @@ def _autodiff(findings: Findings) -> Section:
             probe_tables.conventions(findings, alike=False),
         ),
         _some(probe_tables.derivatives(findings), probe_tables.conventions(findings, alike=True)),
+    )
+
+
+def _parallel(findings: Findings) -> Section:
+    return Section(
+        "parallel",
+        "What it takes and costs to leave one device",
+        _said(f for kind in PARALLEL for f in findings.of(kind)),
+        "parallel",
+        _some(
+            parallel_tables.steps(findings), parallel_tables.between(findings), parallel_tables.lines(findings)
+        ),
+        _some(
+            parallel_tables.proof(findings), parallel_tables.memory(findings), parallel_tables.traffic(findings)
+        ),
+    )
+
+
+def _cluster(findings: Findings) -> Section:
+    return Section(
+        "cluster",
+        "Past this machine: what the cost model says",
+        _said(findings.of("cluster")),
+        "cluster",
+        _some(cluster_tables.best(findings, "weak"), cluster_tables.best(findings, "strong")),
+        _some(cluster_tables.held_out(findings), cluster_tables.laws(findings)),
+    )
+
+
+def _code(findings: Findings) -> Section:
+    return Section(
+        "code",
+        "The code of both sides",
+        _said(findings.of("code")),
+        "code",
+        _some(usability_tables.code(findings), usability_tables.blocks(findings)),
+        _some(usability_tables.names(findings)),
+    )
+
+
+def _mistakes(findings: Findings) -> Section:
+    return Section(
+        "mistakes",
+        "Mistakes that people make, run",
+        _said(findings.of("mistakes")),
+        tables=_some(mistake_tables.mistakes(findings)),
+        folded=_some(mistake_tables.citations(findings)),
+    )
+
+
+def _first_hour(findings: Findings) -> Section:
+    return Section(
+        "first-hour",
+        "The first hour",
+        _said(findings.of("first_hour")),
+        "first-hour",
+        _some(usability_tables.first_hour(findings), usability_tables.tracebacks(findings)),
+        _some(usability_tables.packages(findings)),
     )
 
 

@@ -33,6 +33,16 @@ PROBED: tuple[Kind, ...] = (
     "derivatives",
     "workloads",
     "conventions",
+    "parallel_parity",
+    "batch_norm",
+    "parallel_step",
+    "parallel_memory",
+    "parallel_traffic",
+    "parallel_lines",
+    "cluster",
+    "code",
+    "mistakes",
+    "first_hour",
 )
 
 

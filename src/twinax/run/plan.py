@@ -125,6 +125,7 @@ def begin(
             "Neither PyTorch nor JAX is installed here.", "Install both with: pip install 'twinax[all]'"
         )
     check_modes(options)
+    check_ranks(options)
     if is_file(name) and not Path(name).is_file():
         raise BadInput(f"There is no file {name}.", "Give the path of your pair file, for example my_pair.py.")
     if options.weights and not Path(options.weights).exists():
@@ -199,6 +200,20 @@ def check_modes(options: Options) -> None:
     unknown = [mode for mode in options.modes if mode not in known]
     if unknown:
         raise BadInput(f"There is no mode called '{unknown[0]}'.", f"Modes are: {', '.join(known)}.")
+
+
+MOST_RANKS = 64
+"""Ranks that one machine is asked to be; each is a process with a framework in it."""
+
+
+def check_ranks(options: Options) -> None:
+    """Refuse numbers of ranks that cannot be had."""
+    wrong = [n for n in options.ranks if not 1 <= n <= MOST_RANKS]
+    if wrong or len(set(options.ranks)) < len(options.ranks):
+        raise BadInput(
+            f"--ranks {','.join(map(str, options.ranks))} cannot be used.",
+            f"Give different whole numbers from 1 to {MOST_RANKS}, for example --ranks 1,2,4.",
+        )
 
 
 def make_folder(folder: Path | None, name: str) -> Path:

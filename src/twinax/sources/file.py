@@ -11,6 +11,7 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import math
 import sys
 import traceback
 import types
@@ -70,6 +71,7 @@ def resolve(name: str) -> FileTwin:
         inputs=pair.inputs(quick.batch),
         presets={"parity": quick, "parity_quick": quick, "speed": full, "speed_quick": full},
         channels_last=pair.channels_last,
+        tensor_plan=pair.tensor_plan,
         loader=lambda twin, side: PairSide(pair, side),
         sources={side: pair.source(side) for side in SIDES},
     )
@@ -98,6 +100,10 @@ class PairFile:
         self.batch_size: int = self.get("batch_size", int, 8)
         self.channels_last: bool = self.get("channels_last", bool, False)
         self.rename: Mapping[str, str] = self.get("rename", Mapping, {})
+        self.tensor_plan: Mapping[str, str] = self.get("tensor_plan", Mapping, {})
+        wrong = [how for how in self.tensor_plan.values() if how not in ("column", "row")]
+        if wrong:
+            raise self.error("tensor_plan", f"tensor_plan says {wrong[0]!r}.", 'Say "column" or "row".')
 
     def error(self, name: str, what: str, hint: str) -> UserFileError:
         """An error at the line that defines ``name``; the first line where none does."""
@@ -270,10 +276,14 @@ class PairSide:
         return built
 
     def loss(self, outputs: Any, batch: Mapping[str, Any]) -> Any:
-        """The file's loss of this side; without one, the mean of every output along a fixed wave."""
+        """The file's loss of this side; without one, the mean of w·y + log(1 + eʸ) over every output y.
+
+        It is a mean over examples, each on its own, so that a batch may be split over devices; w is a fixed
+        wave over the elements of one example. Curved, since normalised outputs have fixed sums.
+        """
         if self.own_loss is not None:
             return self.own_loss(outputs, batch)
-        terms = [(value * self._wave(name, value)).mean() for name, value in self._floats(outputs)]
+        terms = [(v * self._wave(name, v) + self._softplus(v)).mean() for name, v in self._floats(outputs)]
         if not terms:
             raise self.pair.error(
                 SIDES[self.side],
@@ -286,18 +296,18 @@ class PairSide:
         return ((n, v) for n, v in self._named_outputs(outputs) if "float" in str(v.dtype))
 
     def _wave(self, name: str, value: Any) -> Any:
-        """∂loss/∂output up to a factor: cos(φ + k) over the elements k in torch's order, φ from the name.
+        """cos(φ + k) over the elements k of one example in torch's order, φ from the output's name.
 
         Made by the framework, so that compilers see plain arithmetic, and kept where nothing is compiled.
         """
         # by plain arithmetic: dynamo leaves the graph at a checksum
-        phase, shape = sum(i * ord(letter) for i, letter in enumerate(name, 1)) % 1000, tuple(value.shape)
+        phase, shape = sum(i * ord(letter) for i, letter in enumerate(name, 1)) % 1000, tuple(value.shape[1:])
         if self.side == "torch":
             import torch
 
             def wave() -> Any:
                 wide = torch.promote_types(value.dtype, torch.float32)
-                counted = torch.arange(value.numel(), dtype=wide, device=value.device)
+                counted = torch.arange(math.prod(shape), dtype=wide, device=value.device)
                 return torch.cos(phase + counted).reshape(shape).to(value.dtype)
 
             if torch.compiler.is_compiling():
@@ -308,11 +318,21 @@ class PairSide:
             return self._waves[key]
         import jax.numpy as jnp
 
-        moved = self.channels_last and len(shape) == 4
-        shape = (shape[0], shape[3], shape[1], shape[2]) if moved else shape  # NHWC → NCHW
-        counted = jnp.arange(value.size, dtype=jnp.promote_types(value.dtype, jnp.float32))
+        moved = self.channels_last and len(shape) == 3
+        shape = (shape[2], shape[0], shape[1]) if moved else shape  # HWC → CHW
+        counted = jnp.arange(math.prod(shape), dtype=jnp.promote_types(value.dtype, jnp.float32))
         made = jnp.cos(phase + counted).reshape(shape).astype(value.dtype)
-        return jnp.moveaxis(made, 1, -1) if moved else made
+        return jnp.moveaxis(made, 0, -1) if moved else made
+
+    def _softplus(self, value: Any) -> Any:
+        """log(1 + eʸ), exact on both sides: torch's own softplus is cut off at 20."""
+        if self.side == "torch":
+            import torch
+
+            return torch.logaddexp(value, torch.zeros_like(value))
+        import jax.numpy as jnp
+
+        return jnp.logaddexp(value, 0.0)
 
 
 # --- executing a file --------------------------------------------------------------------------------

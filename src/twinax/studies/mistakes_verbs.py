@@ -16,12 +16,13 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from twinax.probes.mistakes.cases import CASES, Case, Tool
+from twinax.probes.mistakes.base import Case, Tool
+from twinax.probes.mistakes.cases import CASES
 from twinax.records import Json
 from twinax.studies.base import Context, Verb
 from twinax.twin import Array
@@ -29,7 +30,8 @@ from twinax.twin import Array
 SLOW = 3.0  # times the right program's time
 MOMENT_S = 0.01  # a difference below this is noise, whatever the ratio
 SHAPE = re.compile(r"[(\[]\d+(, ?\d+)*,?[)\]]|\b\d+x\d+\b|\bsize \d+")
-ADDRESS = re.compile(r"0x[0-9a-f]+|\bid[= ]\d+")
+FOLDERS = re.compile(r"(?:/[\w.+-]+)+/(?=[\w.-]+\.py)")
+ADDRESS = re.compile(r"\b0x[0-9a-f]{5,}|\bid[= ]\d+")
 
 Program = Callable[[bool], Any]
 
@@ -41,7 +43,7 @@ class Observed:
     Attributes:
         result: What it returned; None where it raised.
         raised: Type of what it raised; "" where it returned.
-        said: Every warning, log line and error, first lines, without addresses.
+        said: Every warning, log line and error, first lines, without addresses and folders.
         whole: The error's whole message.
         lines: Numbers of the program's own lines in the traceback, outermost first.
         length: Lines of the traceback as it is printed.
@@ -63,8 +65,9 @@ def mistakes(context: Context) -> dict[str, Json]:
 
 def looked_at(side: Any, case: Case) -> dict[str, Json]:
     """One mistake's verdict, what was said, and whether the framework's tool finds it."""
+    about = {"mistake": case.name, "what": case.what, "citation": asdict(case.citation)}
     if case.name in side.CANNOT:
-        return {"mistake": case.name, "verdict": "cannot be made", "why": side.CANNOT[case.name]}
+        return {**about, "verdict": "cannot be made", "why": side.CANNOT[case.name]}
     program = side.PROGRAMS[case.name]
     right, wrong = observe(side, program, False), observe(side, program, True)
     sound = same(right.result, case.reference, case.rtol)
@@ -73,7 +76,7 @@ def looked_at(side: Any, case: Case) -> dict[str, Json]:
     ratio = None if wrong.raised or heard or wrongly else slowdown(side, program)
     own = mistaken_lines(program)
     return {
-        "mistake": case.name,
+        **about,
         "verdict": judge(wrong, own, heard=bool(heard), wrong_result=wrongly, ratio=ratio)
         if sound
         else "not judged",
@@ -126,7 +129,8 @@ def listening(loggers: tuple[str, ...], said: list[str]) -> Iterator[None]:
 
 
 def first_line(message: str) -> str:
-    return ADDRESS.sub("…", (message.strip().splitlines() or [""])[0])[:200]
+    """Without addresses and folders, which differ from run to run; at most 200 characters."""
+    return FOLDERS.sub("", ADDRESS.sub("…", (message.strip().splitlines() or [""])[0]))[:200]
 
 
 def new(run: Observed, *before: Observed) -> list[str]:
@@ -175,6 +179,7 @@ def _mentions(node: ast.AST) -> bool:
 
 
 def text_of(program: Program, line: int) -> str:
+    """A line of the program by its number in the file; "" where it lies outside."""
     source, start = inspect.getsourcelines(program)
     return source[line - start].strip() if 0 <= line - start < len(source) else ""
 
@@ -192,9 +197,10 @@ def told(seen: Observed) -> str:
     """What a run returned or raised, in short."""
     if seen.raised:
         return f"{seen.raised}: {seen.said[-1]}"
-    values = np.asarray(seen.result).reshape(-1)
+    result = np.asarray(seen.result)
+    values = result.reshape(-1)
     numbers = ", ".join(f"{float(value):.6g}" for value in values[:4])
-    return f"{numbers}{', …' if values.size > 4 else ''} in shape {np.shape(seen.result)}"
+    return f"{numbers}{', …' if values.size > 4 else ''} in shape {result.shape}"
 
 
 def slowdown(side: Any, program: Program) -> float:
@@ -212,14 +218,15 @@ def slowdown(side: Any, program: Program) -> float:
 def found_by(
     side: Any, program: Program, case: Case, right: Observed, wrong: Observed
 ) -> dict[str, Json] | None:
-    """Whether the framework's tool speaks of the mistake, and stays quiet without it; None where it has none."""
+    """Whether the framework's tool speaks of the mistake and stays quiet without it; None where it has none."""
     tool = side.TOOLS.get(case.name)
     if tool is None:
         return None
     with_right, with_wrong = observe(side, program, False, tool), observe(side, program, True, tool)
-    said = new(with_wrong, wrong, with_right)
-    alarm = with_right.raised != right.raised or not same(with_right.result, case.reference, case.rtol)
-    return {"name": tool.name, "found": bool(said), "said": (said or [""])[-1], "false_alarm": alarm}
+    idle = observe(side, lambda mistake: 0, False, tool)  # what it says on being switched on
+    said = new(with_wrong, wrong, idle)
+    alarm = bool(new(with_right, right, idle)) or not same(with_right.result, case.reference, case.rtol)
+    return {"name": tool.name, "found": bool(said), "said": (said or [""])[0], "false_alarm": alarm}
 
 
 VERBS: Mapping[str, Verb] = {"mistakes": mistakes}

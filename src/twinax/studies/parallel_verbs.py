@@ -24,7 +24,7 @@ from twinax.twin import Arrays, Twin
 
 KINDS = ("loss", "gradients", "buffers", "weights", "optimizer")
 BATCHES = 4  # so many different batches take turns
-COLLECTIVE_S = 120.0  # seconds that a collective may take before the engine gives up
+COLLECTIVE_S = 60.0  # seconds that a collective may take before the engine gives up
 PEAK = (1024, 768, 3072)  # a large matrix product: what the library can do at best
 
 

@@ -6,6 +6,7 @@ https://openxla.org/xla/operation_semantics.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections import Counter
@@ -19,119 +20,183 @@ KINDS: Mapping[str, Kind] = {
     "all-gather": "all_gather",
     "reduce-scatter": "reduce_scatter",
     "all-to-all": "all_to_all",
+    "ragged-all-to-all": "all_to_all",
     "collective-permute": "send",
     "collective-broadcast": "broadcast",
 }
-WIDTHS = {"pred": 1, "bf16": 2, "f16": 2, "f32": 4, "f64": 8, "c64": 8, "c128": 16}
-_SHAPE = re.compile(r"\b(pred|bf16|f\d+|[su]\d+|c\d+)\[([\d,]*)\]")
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
-_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?[\w.\-]+ = (.*)$")
-_CALLED = re.compile(r"(?:to_apply|calls|condition|body|branch_computations)=\{?([^}\s,]+(?:, [^}\s,]+)*)\}?")
+Rows = Counter[tuple[Kind, int, int]]  # (kind, bytes, ranks) → how often
+
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+_ASSIGNED = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.*)$")
+_ARRAY = re.compile(r"\b(?!token|opaque)([a-z]+)(\d*)(?:e\d+m\d+\w*)?\[([\d,]*)\]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CALLED = re.compile(
+    r"\b(?:body|condition|to_apply|calls|true_computation|false_computation|branch_computations"
+    r"|called_computations)=\{?(%?[\w.\-]+(?:, ?%?[\w.\-]+(?!=|[\w.\-]))*)"
+)
 
 
 @dataclass(frozen=True)
-class _Call:
-    computation: str
-    times: int
+class Instruction:
+    """One line of HLO: ``%name = shape operation(operands), attributes``."""
+
+    shape: str
+    operation: str
+    rest: str
+
+    @classmethod
+    def read(cls, line: str) -> Instruction | None:
+        found = _ASSIGNED.match(line)
+        if found is None:
+            return None
+        text = found[1]
+        end = _closing(text) if text.startswith("(") else text.find(" ")
+        operation, _, rest = text[end:].lstrip().partition("(")
+        return cls(text[:end], operation, rest)
+
+    @property
+    def called(self) -> list[str]:
+        """Computations that it runs."""
+        groups = _CALLED.findall(self.rest)
+        return [name.strip().removeprefix("%") for group in groups for name in group.split(",")]
 
 
 def collectives(text: str, rank: int = 0) -> list[Traffic]:
     """What a device takes part in when the program runs once.
+
+    Of a conditional, the branch that moves most is counted.
 
     Args:
         text: The compiled module.
         rank: The device's number in the program.
 
     Raises:
-        ValueError: A loop with a collective in it does not say how often it runs.
+        ValueError: A loop with a collective in it does not say how often it runs, or a collective's group
+            is written in a form that is not known.
     """
-    bodies = _computations(text)
-    entry = next(name for name, lines in bodies.items() if lines and lines[0] == "ENTRY")
-    found: Counter[tuple[Kind, int, int]] = Counter()
-    for name, times in _executions(bodies, entry):
-        for line in bodies[name][1:]:
-            row = _collective(line, rank)
-            if row:
-                found[row] += times
-    return [Traffic(kind, size, ranks, count) for (kind, size, ranks), count in found.items() if count]
+    entry, bodies = _computations(text)
+    stated = re.search(r"num_partitions=(\d+)", text) or re.search(r"replica_count=(\d+)", text)
+    devices = int(stated[1]) if stated else 1
+
+    @functools.cache
+    def rows(name: str) -> Rows:
+        found: Rows = Counter()
+        for instruction in bodies[name]:
+            row = _collective(instruction, rank, devices)
+            if row is not None:
+                found[row] += 1
+            inner = [rows(called) for called in instruction.called if called in bodies]
+            if instruction.operation == "conditional":
+                inner = [max(inner, key=_bytes_of)]
+            times = _trips(instruction) if any(inner) else 1
+            for one in inner:
+                found.update({key: times * count for key, count in one.items()})
+        return found
+
+    return [Traffic(kind, size, ranks, count) for (kind, size, ranks), count in rows(entry).items()]
 
 
-def _computations(text: str) -> dict[str, list[str]]:
-    """Name → lines, the first of which tells whether it is the entry."""
-    bodies: dict[str, list[str]] = {}
-    current: list[str] | None = None
+def _computations(text: str) -> tuple[str, dict[str, list[Instruction]]]:
+    """The entry's name, and every computation's instructions by its name.
+
+    Raises:
+        ValueError: There is no entry: this is no HLO.
+    """
+    entry, bodies = "", dict[str, list[Instruction]]()
+    current: list[Instruction] = []
     for line in text.splitlines():
-        head = _COMPUTATION.match(line)
-        if head and not line.startswith(" "):
-            current = bodies[head[1]] = ["ENTRY" if line.startswith("ENTRY") else ""]
-        elif line.startswith("}"):
-            current = None
-        elif current is not None:
-            current.append(line)
-    return bodies
+        if head := _HEAD.match(line):
+            current = bodies[head[2]] = []
+            entry = head[2] if head[1] else entry
+        elif instruction := Instruction.read(line):
+            current.append(instruction)
+    if not entry:
+        raise ValueError(f"no entry computation in a text that begins with {text[:100]!r}")
+    return entry, bodies
 
 
-def _executions(bodies: Mapping[str, list[str]], entry: str, times: int = 1) -> Iterator[tuple[str, int]]:
-    """Every computation that runs, with how often; a loop's body by its trip count."""
-    yield entry, times
-    for line in bodies[entry][1:]:
-        body = _INSTRUCTION.match(line)
-        if not body or " reduce(" in line or "all-reduce" in line or "reduce-scatter" in line:
-            continue
-        loop = " while(" in line
-        trips = _TRIPS.search(line)
-        for group in _CALLED.findall(line):
-            for name in (n.strip().lstrip("%") for n in group.split(",")):
-                if name not in bodies:
-                    continue
-                if loop and not trips and _has_collective(bodies, name):
-                    raise ValueError(
-                        f"a loop with collectives does not say how often it runs: {line.strip()[:200]}"
-                    )
-                yield from _executions(bodies, name, times * (int(trips[1]) if loop and trips else 1))
-
-
-def _has_collective(bodies: Mapping[str, list[str]], name: str) -> bool:
-    return any(_collective(line, 0) for inner, _ in _executions(bodies, name) for line in bodies[inner][1:])
-
-
-def _collective(line: str, rank: int) -> tuple[Kind, int, int] | None:
-    """Kind, bytes and ranks of an instruction; None where it is no collective, or spans one device."""
-    body = _INSTRUCTION.match(line)
-    operation = re.search(r" ([a-z\-]+?)(?:-start)?\(", f" {body[1]}") if body else None
-    if not body or not operation or operation[1] not in KINDS:
+def _collective(instruction: Instruction, rank: int, devices: int) -> tuple[Kind, int, int] | None:
+    """Kind, bytes and ranks of an instruction; None where it is no collective, or the device stands aside."""
+    name = instruction.operation.removesuffix("-start")
+    if name not in KINDS:
         return None
-    kind = KINDS[operation[1]]
-    shape = f" {body[1]}"[: operation.start()]
+    kind, shape = KINDS[name], instruction.shape
+    if instruction.operation.endswith("-start") and kind != "all_reduce":
+        shape = _elements(shape)[1]  # (operands, results, …)
     if kind == "send":
-        pairs = re.findall(r"\{(\d+),(\d+)\}", line)
+        stated = re.search(r"source_target_pairs=\{([{}\d,]*)\}", instruction.rest)
+        pairs = re.findall(r"\{(\d+),(\d+)\}", stated[1]) if stated else []
         sends = any(int(source) == rank and source != target for source, target in pairs)
-        return (kind, _bytes(shape), len({n for pair in pairs for n in pair})) if sends else None
-    ranks = _group(line)
-    size = _bytes(shape)
-    if "-start(" in line and kind == "all_gather":  # the result holds the operand too
-        size = size * ranks // (ranks + 1)
-    if kind == "reduce_scatter":  # the result is a part
-        size *= ranks
+        return (kind, _size(shape), len({n for pair in pairs for n in pair})) if sends else None
+    ranks = _group(instruction.rest, rank, devices)
+    size = _size(shape) * (ranks if kind == "reduce_scatter" else 1)  # whose result is a part
     return (kind, size, ranks) if ranks > 1 else None
 
 
-def _bytes(shapes: str) -> int:
+def _trips(instruction: Instruction) -> int:
+    """How often it runs what it calls, collectives among it."""
+    if instruction.operation != "while":
+        return 1
+    stated = _TRIPS.search(instruction.rest)
+    if stated is None:
+        raise ValueError(f"a loop with collectives does not say how often it runs: {instruction.rest[:200]}")
+    return int(stated[1])
+
+
+def _bytes_of(rows: Rows) -> int:
+    return sum(size * count for (_, size, _), count in rows.items())
+
+
+def _size(shapes: str) -> int:
+    """Bytes of all arrays in a shape: ``(f32[2,3]{1,0}, pred[4])`` → 28; tokens have none."""
     return sum(
-        _width(kind) * math.prod(int(n) for n in sizes.split(",") if n)
-        for kind, sizes in _SHAPE.findall(shapes)
+        max(int(bits or 8) // 8, 1) * math.prod(int(n) for n in sizes.split(",") if n)
+        for _, bits, sizes in _ARRAY.findall(shapes)
     )
 
 
-def _width(kind: str) -> int:
-    return WIDTHS[kind] if kind in WIDTHS else max(int(kind[1:]) // 8, 1)
+def _closing(text: str) -> int:
+    """Where the bracket that opens the text is closed, one further."""
+    depth = 0
+    for i, letter in enumerate(text):
+        depth += (letter in "({[") - (letter in ")}]")
+        if depth == 0:
+            return i + 1
+    raise ValueError(f"a bracket is not closed: {text[:100]}")
 
 
-def _group(line: str) -> int:
-    """How many devices take part: ``replica_groups={{0,1},{2,3}}`` or ``[2,2]<=[4]`` (groups, size)."""
-    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", line)
+def _elements(shape: str) -> list[str]:
+    """``((a[1], b[2]), c[3]{0})`` → ``(a[1], b[2])``, ``c[3]{0}``."""
+    return list(_parts(shape[1:-1]))
+
+
+def _parts(text: str) -> Iterator[str]:
+    depth, start = 0, 0
+    for i, letter in enumerate(text):
+        depth += (letter in "({[") - (letter in ")}]")
+        if letter == "," and depth == 0:
+            yield text[start:i].strip()
+            start = i + 1
+    yield text[start:].strip()
+
+
+def _group(attributes: str, rank: int, devices: int) -> int:
+    """How many devices take part with this one, by ``replica_groups`` in any of the forms that XLA prints.
+
+    ``{{0,1},{2,3}}`` lists the groups; ``[2,2]<=[4]`` is (groups, size); ``mesh['a'=2,'b'=2] {'b'}`` names the
+    mesh's axes and those that are spanned; ``{}`` is everybody.
+    """
+    listed = re.search(r"replica_groups=\{(\{[{}\d,]*\})\}", attributes)
     if listed:
-        return len(listed[1].split(","))
-    tiled = re.search(r"replica_groups=\[(\d+),(\d+)\]", line)
-    return int(tiled[2]) if tiled else 1
+        groups = [group.split(",") for group in re.findall(r"\{([\d,]+)\}", listed[1])]
+        return next((len(group) for group in groups if str(rank) in group), 1)
+    tiled = re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes)
+    if tiled:
+        return int(tiled[2])
+    named = re.search(r"replica_groups=@?mesh\[([^\]]*)\](?:, device_ids=\(.*?\))? ?\{([^}]*)\}", attributes)
+    if named:
+        sizes = dict(re.findall(r"'([^']+)'=(\d+)", named[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']+)'", named[2]))
+    if "replica_groups={}" in attributes or "replica_groups" not in attributes:
+        return devices
+    raise ValueError(f"replica_groups in an unknown form: {attributes[:300]}")

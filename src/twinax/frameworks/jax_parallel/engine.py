@@ -1,4 +1,4 @@
-"""What a strategy is to the JAX runner: where parameters and data lie, and how loss and gradients are computed."""
+"""What a strategy is to the JAX runner: where arrays lie, and how loss and gradients are computed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -15,7 +16,8 @@ from twinax.frameworks.base import SideCode
 from twinax.frameworks.jax_models import JaxModel, Tap, Tree
 from twinax.frameworks.parallel import Plan
 
-Data = Mapping[str, jax.Array]
+Data = Mapping[str, Any]
+"""Arrays by name: the host's before they are laid over the mesh, JAX's after."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Engine(ABC):
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
 
-    def fit_to(self, data: Data) -> None:
+    def fit_to(self, data: Data) -> None:  # noqa: B027 - most engines fit any shape
         """Be made ready for data of these shapes (global, not yet placed); called before anything below.
 
         Raises:
@@ -92,3 +94,8 @@ def lay(array: Any, sharding: jax.sharding.Sharding) -> jax.Array:
     """A host array, the same in every process, as one global array."""
     host = np.asarray(array)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def is_key(leaf: jax.Array) -> bool:
+    """Whether a leaf is a random key: it has no bytes of its own to lay or to compare."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

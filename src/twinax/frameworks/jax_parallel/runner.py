@@ -1,4 +1,4 @@
-"""One process's devices of a JAX model under a strategy: joins the group, runs steps, counts and measures them."""
+"""One process's part of a JAX model under a strategy: joins the group, runs steps, counts and measures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from twinax.frameworks.base import Evaluation, Optimizer, SideCode, refusal
 from twinax.frameworks.jax_backend import STATE_KEYS, JaxRunner, make_transform, make_update
 from twinax.frameworks.jax_models import Tree
 from twinax.frameworks.jax_parallel.counting import collectives
-from twinax.frameworks.jax_parallel.engine import Engine, Setting, lay
+from twinax.frameworks.jax_parallel.engine import Engine, Setting, is_key, lay
 from twinax.frameworks.jax_parallel.pipeline import Pipeline
 from twinax.frameworks.jax_parallel.shardings import (
     DataTensor,
@@ -126,7 +126,7 @@ class JaxParallelRunner(ParallelRunner):
         return data
 
     def _attempt(self, work: Callable[[], Any]) -> Any:
-        """What JAX cannot do with this model becomes ``unsupported``; lack of memory or a lost rank does not."""
+        """What JAX cannot do with this model is ``unsupported``; lack of memory or a lost rank is not."""
         try:
             return work()
         except (CellFailed, MemoryError, jax.errors.JaxRuntimeError):
@@ -154,7 +154,7 @@ class JaxParallelRunner(ParallelRunner):
         return params, state, jax.jit(transform.init, out_shardings=where)(params)
 
     def _program(self, rule: Optimizer, *, gradients: bool) -> Callable[..., Any]:
-        """``step(params, state, optimizer, data) -> loss, (params, state, optimizer)``, and gradients if asked."""
+        """``step(params, state, optimizer, data) -> loss, (params, state, optimizer)``; gradients if asked."""
         update = make_update(make_transform(rule))
 
         def step(params: Tree, state: Tree, optimizer: Tree, data: Any) -> Any:
@@ -328,5 +328,5 @@ def _local(leaf: jax.Array) -> jax.Array:
 
 def _bytes_here(tree: Tree) -> int:
     """Bytes on this process's first device; random keys are left out."""
-    arrays = [x for x in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    arrays = [x for x in jax.tree.leaves(tree) if not is_key(x)]
     return sum(array.addressable_shards[0].data.nbytes for array in arrays)

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from twinax.errors import CellFailed
 from twinax.frameworks.jax_models import JaxModel, Tree
-from twinax.frameworks.jax_parallel.engine import Data, Engine, Setting, lay
+from twinax.frameworks.jax_parallel.engine import Data, Engine, Setting, is_key, lay
 from twinax.frameworks.parallel import planned
 
 
@@ -128,7 +128,7 @@ class LocalBatchNorm(Sharded):
 
 def of_first(leaf: jax.Array, first: jax.Array) -> jax.Array:
     """The first rank's value, on every rank; random keys stay as they are (nothing draws from them)."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         return leaf
     return jax.lax.psum(jax.numpy.where(first, leaf, jax.numpy.zeros_like(leaf)), "data").astype(leaf.dtype)
 
@@ -178,7 +178,7 @@ def leaf_paths(model: JaxModel, tree: Tree) -> list[str]:
 
 def lay_any(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
     """As :func:`lay`, for random keys too: they are the same in every process."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         data = lay(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     return lay(leaf, sharding)

@@ -1,0 +1,154 @@
+"""The cost model fitted to a run: one device, and ranks that compute and communicate by themselves.
+
+A strategy's step on one rank tells what its engine adds (hooks, copies, dispatch); no time of a strategy on
+several ranks goes in. Beside the keys that every cell of the study has, ``replicas`` may hold
+
+- ``update_s``: samples of the optimizer's part of a step;
+- ``paced``: a collective after some work: ``kind``, ``bytes``, ``ranks``, samples ``work_s`` of the work alone,
+  ``paced_s`` of both;
+
+and a strategy ``sharded_work`` (share of the FLOPs in sharded layers; without it, that of the parameters)
+and ``most_ranks`` (more devices cannot share the model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from twinax.measure import collectives
+from twinax.measure.collectives import Measured, Message
+from twinax.measure.cost_model import NOTHING, Held, Machine, Measurement, Model
+from twinax.records import Json, Outcome, Record
+
+NOT_STRATEGIES = ("single", "replicas")
+FEW = 1e-9  # seconds; no clock tells less apart
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One side, fitted.
+
+    Attributes:
+        side: ``torch`` or ``jax``.
+        single: The record of one device.
+        seconds: Its step.
+        model: What it holds.
+        machines: This machine by the ranks and processes that work at the same time.
+        strategies: Every strategy's cells of several ranks that ended well.
+        failed: Strategies of which no cell did, and why.
+    """
+
+    side: str
+    single: Record
+    seconds: float
+    model: Model
+    machines: Mapping[tuple[int, int], Machine]
+    strategies: tuple[Record, ...]
+    failed: Mapping[str, str]
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        return (self.single.cell.id, *(record.cell.id for record in self.strategies))
+
+
+def calibrate(side: str, records: Sequence[Record], host: Mapping[str, Json]) -> Calibration | str:
+    """The side's model, or what is missing for one."""
+    timed = [r for r in records if r.outcome is Outcome.OK and r.measurements.get("step_s")]
+    single = next((r for r in timed if r.cell.mode == "single"), None)
+    if single is None:
+        return f"no step of one device was measured{_because(records, 'single')}"
+    replicas = [r for r in records if r.cell.mode == "replicas" and r.measurements.get("local_steps")]
+    if not replicas:
+        return f"no rank was measured by itself{_because(records, 'replicas')}"
+    seconds = undisturbed(single.measurements["step_s"])
+    tried = {r.cell.mode: r for r in records if r.cell.mode not in NOT_STRATEGIES and r.cell.ranks > 1}
+    strategies = tuple(r for r in timed if r.cell.mode in tried and r.cell.ranks > 1)
+    alone = [r for r in timed if r.cell.mode not in NOT_STRATEGIES and r.cell.ranks == 1]
+    worked = {r.cell.mode for r in strategies}
+    return Calibration(
+        side=side,
+        single=single,
+        seconds=seconds,
+        model=Model(single.cell.size.batch, held_by(single)),
+        machines={
+            (r.cell.ranks, r.cell.processes): _machine(r, host, alone, seconds)
+            for r in sorted(replicas, key=lambda r: (r.cell.ranks, r.cell.processes))
+        },
+        strategies=strategies,
+        failed={mode: r.message or r.outcome.value for mode, r in tried.items() if mode not in worked},
+    )
+
+
+def _because(records: Sequence[Record], mode: str) -> str:
+    told = next((r.message or r.outcome.value for r in records if r.cell.mode == mode), "there is no such cell")
+    return f" ({told.rstrip('.')})"
+
+
+def _machine(replicas: Record, host: Mapping[str, Json], alone: Sequence[Record], single_s: float) -> Machine:
+    """This machine with so many ranks at work: they share its cores, which their own steps show."""
+    known = replicas.measurements
+    steps = [(step["batch"], undisturbed(step["step_s"])) for step in known["local_steps"]]
+    compute = collectives.fit(*zip(*steps, strict=True))
+    by_kind: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for row in known.get("collectives", []):
+        by_kind.setdefault((row["kind"], row["ranks"]), []).append((row["bytes"], undisturbed(row["seconds"])))
+    laws = {key: collectives.fit(*zip(*points, strict=True)) for key, points in by_kind.items()}
+    network = Measured(laws)
+    waits = [_wait(row, network) for row in known.get("paced", []) if laws]
+    update = undisturbed(known["update_s"]) if known.get("update_s") else 0.0
+    cores = host.get("usable_cores") or host.get("cores") or 1
+    whole = Machine(compute, network, update).scaled(single_s / compute(replicas.cell.size.batch))
+    return Machine(
+        compute=compute,
+        network=network,
+        update=update,
+        engine={record.cell.mode: _engine(record, whole) for record in alone},
+        wait=collectives.fit(*zip(*waits, strict=True)) if waits else NOTHING,
+        longest=max((work for work, _ in waits), default=0.0),
+        crowding=max(1.0, replicas.cell.ranks * known.get("threads", 1) / cores),
+    )
+
+
+def _wait(row: Mapping[str, Json], network: Measured) -> tuple[float, float]:
+    """Seconds computed between two collectives, and what the collective cost beyond its own time."""
+    work, own = undisturbed(row["work_s"]), network.seconds(Message(row["kind"], row["bytes"], row["ranks"], 1))
+    return work, max(undisturbed(row["paced_s"]) - work - own, FEW)
+
+
+def _engine(record: Record, whole: Machine) -> float:
+    """What the strategy's engine adds on one rank that has the whole machine: to a step, or micro-batches."""
+    micro = record.measurements.get("micro_batches") or 1
+    plain = micro * (whole.compute(record.cell.size.batch / micro) - whole.update) + whole.update
+    return max(0.0, undisturbed(record.measurements["step_s"]) - plain)
+
+
+def undisturbed(samples: Sequence[float]) -> float:
+    """The lower quartile: whatever else runs on a machine only adds (Chen & Revels, arXiv:1608.04295)."""
+    return max(float(np.quantile(samples, 0.25)), FEW)
+
+
+def held_by(record: Record) -> Held:
+    """What the record's first rank holds; zeros where that was not measured."""
+    known = record.measurements.get("held") or {}
+    names = ("parameters", "gradients", "optimizer", "activations")
+    return Held(*(float(known.get(name, 0)) for name in names))
+
+
+def measurement(record: Record) -> Measurement:
+    """The facts of a strategy's plan: none of its times."""
+    known, cell = record.measurements, record.cell
+    share = known.get("sharded_share") or 0.0
+    return Measurement(
+        batch=cell.size.batch,
+        ranks=cell.ranks,
+        traffic=tuple(
+            Message(row["kind"], row["bytes"], row["ranks"], row["count"]) for row in known.get("traffic", [])
+        ),
+        micro_batches=known.get("micro_batches") or 1,
+        sharded_share=share,
+        sharded_work=known.get("sharded_work", share),
+        most_ranks=known.get("most_ranks"),
+    )

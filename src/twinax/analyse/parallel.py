@@ -1,0 +1,329 @@
+"""What follows from the strategies on several devices: proof, step time, memory, traffic, lines of code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from twinax.analyse import words
+from twinax.analyse.base import Finding
+from twinax.measure import cost_model, stats
+from twinax.records import Json, Outcome, Record, Run
+
+NAMES: Mapping[str, str] = {
+    "single": "one device",
+    "data": "data parallel",
+    "data_local": "data parallel, BatchNorm local",
+    "fully_sharded": "fully sharded",
+    "tensor": "tensor parallel",
+    "pipeline": "pipeline",
+    "data_tensor": "data × tensor parallel",
+}
+DISTURBED = 0.05  # share of all cores that others used, above which a step's time is worth little
+
+
+def findings(run: Run) -> list[Finding]:
+    """Everything but the cost model's predictions, which :mod:`twinax.analyse.cluster` has."""
+    records = [r for r in run.of("parallel") if r.cell.mode != "replicas"]
+    strategies = [r for r in records if r.cell.mode != "single"]
+    if not records:
+        return []
+    found = [_parity(strategies)] if any("parity" in r.measurements for r in strategies) else []
+    found += _batch_norm(strategies)
+    for side in run.twin.sides:
+        found += _steps(run, side, [r for r in records if r.cell.side == side])
+    found += [_between(run, records)] if len(run.twin.sides) == 2 else []
+    return [*(f for f in found if f is not None), *_memory(records), *_traffic(records), *_lines(records)]
+
+
+def where(record: Record) -> str:
+    """``2 ranks``; JAX's devices in one process are told apart."""
+    cell = record.cell
+    return f"{cell.ranks} devices in one process" if cell.processes < cell.ranks else _ranks(cell.ranks)
+
+
+def _ranks(count: int) -> str:
+    return words.count(count, "rank")
+
+
+def _parity(records: Sequence[Record]) -> Finding:
+    """Whether every strategy's step is the single device's."""
+    proved = [r for r in records if "parity" in r.measurements]
+    wrong = [r for r in proved if r.outcome is Outcome.MISMATCH]
+    worst = max(r.measurements["parity"]["worst"] for r in proved)
+    rows = [
+        {
+            "side": r.cell.side,
+            "strategy": r.cell.mode,
+            "where": where(r),
+            "outcome": r.outcome.value,
+            "worst": r.measurements.get("parity", {}).get("worst"),
+            "checks": len(r.measurements.get("parity", {}).get("checks", [])),
+            "message": r.message,
+        }
+        for r in records
+    ]
+    said = (
+        f"Under {words.listing([_called(r) for r in wrong])} a step is not the single device's"
+        if wrong
+        else f"In all {len(proved)} cells a step in float64 equals the single device's (loss, gradients, "
+        f"buffers, weights, optimizer state); the largest error is {words.error(worst)}"
+    )
+    return Finding(
+        kind="parallel_parity",
+        title=f"{said}.",
+        verdict="mismatch" if wrong else "holds",
+        severity="problem" if wrong else "good",
+        evidence=tuple(r.cell.id for r in proved),
+        figures={"rows": rows, "worst": worst},
+    )
+
+
+def _called(record: Record) -> str:
+    return f"{words.SIDES[record.cell.side]} {NAMES[record.cell.mode]} on {where(record)}"
+
+
+def _batch_norm(records: Sequence[Record]) -> list[Finding]:
+    """What normalising over less than the batch changes: it is another function of the same weights."""
+    found = []
+    for record in records:
+        gap = record.measurements.get("parity", {}).get("batch_norm_gap")
+        if not gap:
+            continue
+        parts = "each rank's share" if record.cell.mode == "data_local" else "each micro-batch"
+        found.append(
+            Finding(
+                kind="batch_norm",
+                title=f"{_called(record)}: BatchNorm over {parts} moves the loss by "
+                f"{words.percent(gap['loss'] or 0)} and the gradients by "
+                f"{words.percent(gap['gradients'] or 0)} of their norm from BatchNorm over the whole batch.",
+                verdict="differs",
+                severity="note",
+                evidence=(record.cell.id,),
+                figures={"side": record.cell.side, "strategy": record.cell.mode, "where": where(record), **gap},
+            )
+        )
+    return found
+
+
+def seconds(record: Record, name: str = "step_s") -> float | None:
+    """The median step; None where it was not timed."""
+    samples = record.measurements.get(name)
+    return median(samples) if samples else None
+
+
+def disturbed(record: Record) -> bool:
+    """Whether others used the machine while it was timed."""
+    return median(record.measurements.get("foreign_cpu") or [0.0]) > DISTURBED
+
+
+def _steps(run: Run, side: str, records: Sequence[Record]) -> list[Finding]:
+    """Step times beside one device's: strong scaling (same batch) and weak (same share of each rank)."""
+    single = next((r for r in records if r.cell.mode == "single"), None)
+    base = seconds(single) if single else None
+    if single is None or base is None:
+        return []
+    rows = [_row(single, base)] + [_row(r, base) for r in records if r.cell.mode != "single" and seconds(r)]
+    timed = [row for row in rows if row["ranks"] > 1]
+    if not timed:
+        return []
+    best = min(timed, key=lambda row: row["step_s"])
+    cores, ranks = run.host.get("usable_cores", 0), max(row["ranks"] for row in timed)
+    shared = (
+        f" The ranks share this machine's {cores:g} cores, so no speed-up could be had: what is seen is what "
+        "splitting costs."
+        if run.options.device == "cpu"
+        else ""
+    )
+    title = (
+        f"{words.SIDES[side]}: a step takes {words.seconds(base)} on one device; the fastest strategy on up to "
+        f"{_ranks(ranks)} is {NAMES[best['strategy']]} on {best['where']} with {words.seconds(best['step_s'])}."
+    )
+    busy = any(disturbed(r) for r in records)
+    return [
+        Finding(
+            kind="parallel_step",
+            title=f"{title}{shared}{' The machine was busy: these times are worth little.' if busy else ''}",
+            verdict=best["strategy"],
+            severity="warning" if busy else "note",
+            evidence=tuple(r.cell.id for r in records),
+            figures={"side": side, "rows": rows, "disturbed": busy},
+        )
+    ]
+
+
+def _row(record: Record, base: float) -> dict[str, Json]:
+    step, weak = seconds(record), seconds(record, "weak_step_s")
+    known = record.measurements
+    apart = known.get("communication_s")
+    assert step is not None
+    return {
+        "side": record.cell.side,
+        "strategy": record.cell.mode,
+        "where": where(record),
+        "ranks": record.cell.ranks,
+        "batch": record.cell.size.batch,
+        "step_s": step,
+        "strong": base / step,
+        "weak_step_s": weak,
+        "weak": None if weak is None else base / weak,
+        "communication_s": apart,
+        "communication_share": None if apart is None else min(apart / step, 1.0),
+        "disturbed": disturbed(record),
+    }
+
+
+def _between(run: Run, records: Sequence[Record]) -> Finding | None:
+    """PyTorch over JAX under each strategy that both sides did, in processes that took turns."""
+    rows = []
+    for torch in (r for r in records if r.cell.side == "torch" and r.cell.ranks > 1 and seconds(r)):
+        same = torch.cell.model_copy(update={"side": "jax"})
+        jax = next((r for r in records if r.cell.id == same.id and seconds(r)), None)
+        if jax is None:
+            continue
+        interval = stats.ratio_interval(
+            [torch.measurements["step_s"]], [jax.measurements["step_s"]], seed=run.options.seed
+        )
+        busy = disturbed(torch) or disturbed(jax)
+        rows.append(
+            {
+                "strategy": torch.cell.mode,
+                "where": where(torch),
+                "ratio": interval.ratio,
+                "low": interval.low,
+                "high": interval.high,
+                "verdict": "inconclusive" if busy else stats.verdict(interval),
+            }
+        )
+    if not rows:
+        return None
+    told = [
+        f"{NAMES[row['strategy']]} on {row['where']} {words.three(row['ratio'])} "
+        f"({words.three(row['low'])} to {words.three(row['high'])})"
+        for row in rows
+    ]
+    return Finding(
+        kind="parallel_step",
+        title=f"Seconds of PyTorch's step over JAX's: {words.listing(told, 6)}. One process group each: the "
+        "intervals know nothing of how processes differ.",
+        verdict="compared",
+        figures={"side": "both", "rows": rows},
+    )
+
+
+def _memory(records: Sequence[Record]) -> list[Finding]:
+    """Bytes per rank beside one device's."""
+    found = []
+    for side in dict.fromkeys(r.cell.side for r in records):
+        mine = [r for r in records if r.cell.side == side and r.measurements.get("held")]
+        single = next((r for r in mine if r.cell.mode == "single"), None)
+        if single is None or len(mine) < 2:
+            continue
+        rows = [_held(r) for r in mine]
+        most = max(r.cell.ranks for r in mine)
+        least = min((row for row in rows if row["ranks"] == most), key=lambda row: row["state"])
+        share = least["state"] / max(rows[0]["state"], 1)
+        found.append(
+            Finding(
+                kind="parallel_memory",
+                title=f"{words.SIDES[side]}: of {words.memory(rows[0]['state'])} for parameters, gradients and "
+                f"optimizer state on one device, {NAMES[least['strategy']]} on {least['where']} holds "
+                f"{words.percent(share)} on each rank.",
+                verdict=least["strategy"],
+                evidence=tuple(r.cell.id for r in mine),
+                figures={"side": side, "rows": rows},
+            )
+        )
+    return found
+
+
+def _held(record: Record) -> dict[str, Json]:
+    every = [record.measurements["held"], *record.measurements.get("others_held", [])]
+    largest = max(every, key=lambda held: sum(held.values()))
+    return {
+        "side": record.cell.side,
+        "strategy": record.cell.mode,
+        "where": where(record),
+        "ranks": record.cell.ranks,
+        **largest,
+        "state": largest["parameters"] + largest["gradients"] + largest["optimizer"],
+    }
+
+
+def _traffic(records: Sequence[Record]) -> list[Finding]:
+    """Bytes of each kind of collective, beside the strategy's own formula where it has one."""
+    found = []
+    for side in dict.fromkeys(r.cell.side for r in records):
+        single = next((r for r in records if r.cell.side == side and r.cell.mode == "single"), None)
+        mine = [r for r in records if r.cell.side == side and r.cell.ranks > 1 and "traffic" in r.measurements]
+        size = single.measurements.get("parameter_bytes") if single else None
+        if not mine or size is None:
+            continue
+        rows = [row for r in mine for row in _sent(r, size)]
+        known = [row for row in rows if row["expected"] is not None]
+        exact = [row for row in known if row["bytes"] == row["expected"]]
+        found.append(
+            Finding(
+                kind="parallel_traffic",
+                title=f"{words.SIDES[side]}: of {words.count(len(known), 'amount')} of traffic for which the "
+                f"strategy has a formula, {len(exact)} equal it to the byte.",
+                verdict="exact" if len(exact) == len(known) else "differs",
+                evidence=tuple(r.cell.id for r in mine),
+                figures={"side": side, "rows": rows},
+            )
+        )
+    return found
+
+
+def _sent(record: Record, parameter_bytes: int) -> list[dict[str, Json]]:
+    """Bytes by kind of one rank in a step, with the formula's."""
+    total: dict[str, int] = {}
+    calls: dict[str, int] = {}
+    for row in record.measurements["traffic"]:
+        total[row["kind"]] = total.get(row["kind"], 0) + row["bytes"] * row["count"]
+        calls[row["kind"]] = calls.get(row["kind"], 0) + row["count"]
+    formula: Mapping[str, float] = {}
+    if record.cell.mode in ("data", "data_local", "fully_sharded"):
+        formula = cost_model.expected_traffic(
+            record.cell.mode, record.cell.ranks, parameter_bytes=parameter_bytes
+        )
+    return [
+        {
+            "side": record.cell.side,
+            "strategy": record.cell.mode,
+            "where": where(record),
+            "kind": kind,
+            "calls": calls.get(kind, 0),
+            "bytes": total.get(kind, 0),
+            "expected": formula.get(kind),
+        }
+        for kind in dict.fromkeys([*formula, *total])
+    ]
+
+
+def _lines(records: Sequence[Record]) -> list[Finding]:
+    """What it takes in lines, by the plain programs of each framework."""
+    sides = {
+        r.cell.side: r.measurements["lines"]
+        for r in records
+        if r.cell.mode == "single" and r.measurements.get("lines")
+    }
+    if not sides:
+        return []
+    rows = [
+        {"strategy": strategy, **{side: lines[strategy] for side, lines in sides.items() if strategy in lines}}
+        for strategy in dict.fromkeys(name for lines in sides.values() for name in lines)
+    ]
+    told = [
+        f"{NAMES[row['strategy']]} {' and '.join(str(row[s]['added']) for s in sides if s in row)}"
+        for row in rows
+    ]
+    names = " and ".join(words.SIDES[side] for side in sides)
+    return [
+        Finding(
+            kind="parallel_lines",
+            title=f"Lines to write or change in a small training program, {names}: {words.listing(told, 6)}.",
+            verdict="counted",
+            figures={"rows": rows},
+        )
+    ]
