@@ -1,4 +1,4 @@
-"""Parallel computing in JAX, behind the contract of ``twinax.frameworks.parallel``. Only JAX workers import this."""
+"""Parallel computing in JAX, behind ``twinax.frameworks.parallel``. Only JAX workers import this."""
 
 from twinax.frameworks.jax_parallel.runner import JaxParallelRunner
 

@@ -92,6 +92,7 @@ class JaxParallelRunner(ParallelRunner):
         self.mesh, self.replicated = mesh, NamedSharding(mesh, P())
         self.engine = ENGINES[strategy](self._setting(tuple(inputs), plan or {}))
         self._fits: dict[str, tuple[int, ...]] = {}  # the shapes that the engine was made ready for
+        self._programs: dict[tuple[Any, ...], Any] = {}  # compiled timed steps, by the shapes of their data
 
     def _setting(self, inputs: tuple[str, ...], plan: Plan) -> Setting:
         model = self.base.model
@@ -203,12 +204,15 @@ class JaxParallelRunner(ParallelRunner):
         """The timed step, compiled; its first carry; the batch laid over the mesh."""
         data = self.engine.place_data(self._ready(batch))
         carry = self._carry(self._start, TIMED)
-        step = jax.jit(
-            self._program(TIMED, gradients=False),
-            donate_argnums=(0, 1, 2),
-            out_shardings=(self.replicated, _where(carry)),
-        )
-        return self._attempt(lambda: step.lower(*carry, data).compile()), carry, data
+        shapes = tuple(self._fits.items())
+        if shapes not in self._programs:
+            step = jax.jit(
+                self._program(TIMED, gradients=False),
+                donate_argnums=(0, 1, 2),
+                out_shardings=(self.replicated, _where(carry)),
+            )
+            self._programs[shapes] = self._attempt(lambda: step.lower(*carry, data).compile())
+        return self._programs[shapes], carry, data
 
     def prepare(self, batches: Sequence[Arrays]) -> Callable[[int], None]:
         program, carry, first = self._compiled(batches[0])
@@ -224,7 +228,8 @@ class JaxParallelRunner(ParallelRunner):
 
     def traffic(self, batch: Arrays) -> list[Traffic]:
         program, _, _ = self._compiled(batch)
-        return collectives(program.as_text(), rank=0)
+        # in one process the first rank is 0; else each process is one rank
+        return collectives(program.as_text(), rank=self.membership.process)
 
     def held(self, batch: Arrays) -> Held:
         program, (params, state, optimizer), _ = self._compiled(batch)

@@ -68,12 +68,21 @@ class Sharded(Engine):
 
 class FullySharded(Sharded):
     """Each parameter, and with it its gradient and optimizer state, in equal parts along its longest axis that
-    divides (ZeRO-3, Rajbhandari et al., arXiv:1910.02054); what does not divide is whole everywhere."""
+    divides (ZeRO-3, Rajbhandari et al., arXiv:1910.02054); what does not divide is whole everywhere.
+
+    Parameters are put together once, before the forward pass, and stay so until the backward pass has used
+    them. Left to itself the partitioner would cut some activations along their features, and move those.
+    On a CPU, XLA sums whole gradients and takes its part; on a GPU it makes a reduce-scatter of the two.
+    """
 
     def parameter_specs(self) -> dict[str, P]:
         count = self.setting.mesh.shape["data"]
         arrays = self.setting.model.arrays(self.setting.model.params)
         return {path: along(longest(array.shape, count), "data") for path, array in arrays.items()}
+
+    def value_and_grad(self, params: Tree, state: Tree, data: Data) -> tuple[jax.Array, Tree, Tree]:
+        whole = jax.lax.with_sharding_constraint(params, self.replicated)
+        return super().value_and_grad(whole, state, data)
 
 
 class TensorParallel(Sharded):
@@ -134,28 +143,43 @@ def of_first(leaf: jax.Array, first: jax.Array) -> jax.Array:
 
 
 def tensor_specs(setting: Setting) -> dict[str, P]:
-    """Each parameter's cut by the plan; without a plan every layer is cut along its output features."""
+    """Each parameter's cut by the plan; without one, every layer that divides is cut by its output features.
+
+    Raises:
+        CellFailed: ``unsupported``; a planned layer's features do not divide.
+    """
     count = setting.mesh.shape["tensor"]
-    types = setting.model.layer_types()
-    specs: dict[str, P] = {}
-    for path, array in setting.model.arrays(setting.model.params).items():
+    model, specs = setting.model, dict[str, P]()
+    arrays = model.arrays(model.params)
+    layers = {setting.names[path].rpartition(".")[0] for path, array in arrays.items() if array.ndim >= 2}
+    for path, array in arrays.items():
         module, _, leaf = setting.names[path].rpartition(".")
-        embedding = "Embed" in types.get(path.rpartition(".")[0], "")
+        embedding = is_embedding(path, model.layer_types())
         how = planned(setting.plan, module) if setting.plan else "" if embedding else "column"
         axis = None
         if array.ndim >= 2 and how:
-            axis = setting.feature_axes[path][0 if how == "column" else 1]
-        elif leaf == "bias" and how == "column" and _is_layer(setting, module):
+            outputs, inputs = setting.feature_axes[path]
+            # torch's weight of an embedding is (entries, features)
+            axis = inputs if (how == "row") != embedding else outputs
+        elif leaf == "bias" and how == "column" and module in layers:  # a norm has no features to cut
             axis = 0
-        divides = axis is not None and array.shape[axis] % count == 0
-        specs[path] = along(axis if divides else None, "tensor")
+        if axis is not None and array.shape[axis] % count:
+            if setting.plan:
+                raise CellFailed(
+                    "unsupported",
+                    f"{module} cannot be cut by {how}: its {array.shape[axis]} features do not divide into "
+                    f"{count} parts.",
+                    "Use another number of ranks, or leave it out of the tensor_plan.",
+                )
+            axis = None
+        specs[path] = along(axis, "tensor")
     return specs
 
 
-def _is_layer(setting: Setting, module: str) -> bool:
-    """Whether the module has a weight with input and output features (a norm has not)."""
-    arrays = setting.model.arrays(setting.model.params)
-    return any(name == f"{module}.weight" and arrays[path].ndim >= 2 for path, name in setting.names.items())
+def is_embedding(path: str, types: Mapping[str, str]) -> bool:
+    """Whether a parameter is a table of rows, by its layer's type or its own name."""
+    module, _, leaf = path.rpartition(".")
+    return leaf == "embedding" or "Embed" in types.get(module, "")
 
 
 def longest(shape: tuple[int, ...], count: int) -> int | None:
