@@ -50,7 +50,8 @@ def _parity(records: Sequence[Record]) -> Finding:
     """Whether every strategy's step is the single device's."""
     proved = [r for r in records if "parity" in r.measurements]
     wrong = [r for r in proved if r.outcome is Outcome.MISMATCH]
-    worst = max(r.measurements["parity"]["worst"] for r in proved)
+    errors = [r.measurements["parity"]["worst"] for r in proved]
+    worst = None if None in errors else max(errors)  # None: something could not be compared
     rows = [
         {
             "side": r.cell.side,
@@ -88,15 +89,15 @@ def _batch_norm(records: Sequence[Record]) -> list[Finding]:
     found = []
     for record in records:
         gap = record.measurements.get("parity", {}).get("batch_norm_gap")
-        if not gap:
+        if not gap or None in gap.values():  # what is no number is a mismatch, and told there
             continue
         parts = "each rank's share" if record.cell.mode == "data_local" else "each micro-batch"
         found.append(
             Finding(
                 kind="batch_norm",
                 title=f"{_called(record)}: BatchNorm over {parts} moves the loss by "
-                f"{words.percent(gap['loss'] or 0)} and the gradients by "
-                f"{words.percent(gap['gradients'] or 0)} of their norm from BatchNorm over the whole batch.",
+                f"{words.percent(gap['loss'])} and the gradients by "
+                f"{words.percent(gap['gradients'])} of their norm from BatchNorm over the whole batch.",
                 verdict="differs",
                 severity="note",
                 evidence=(record.cell.id,),
@@ -267,7 +268,7 @@ def _traffic(records: Sequence[Record]) -> list[Finding]:
                 kind="parallel_traffic",
                 title=f"{words.SIDES[side]}: of {words.count(len(known), 'amount')} of traffic for which the "
                 f"strategy has a formula, {len(exact)} equal it to the byte.",
-                verdict="exact" if len(exact) == len(known) else "differs",
+                verdict=("exact" if len(exact) == len(known) else "differs") if known else "no formula",
                 evidence=tuple(r.cell.id for r in mine),
                 figures={"side": side, "rows": rows},
             )

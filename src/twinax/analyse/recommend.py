@@ -119,6 +119,16 @@ def _probed(findings: Findings) -> list[str]:
         "workloads",
         "derivatives",
         "conventions",
+        "parallel_parity",
+        "parallel_step",
+        "cluster",
+        "batch_norm",
+        "parallel_memory",
+        "parallel_traffic",
+        "parallel_lines",
+        "code",
+        "mistakes",
+        "first_hour",
     )
     return [f.title for f in (*(loud or whole[:1]), *(f for kind in kinds for f in findings.of(kind)))]
 

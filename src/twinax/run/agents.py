@@ -55,11 +55,14 @@ class Place:
 
 STARTERS = {
     "torchrun": ("RANK", "WORLD_SIZE"),
-    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
     "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     "MPICH": ("PMI_RANK", "PMI_SIZE"),
+    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 }
-"""The variables of rank and size that each starter sets; the first that are there hold."""
+"""The variables of rank and size that each starter sets; the first that are there hold.
+
+Slurm's come last: inside a job, ranks that another starter began inherit those of its own daemons.
+"""
 
 
 def place(environment: Mapping[str, str]) -> Place | None:

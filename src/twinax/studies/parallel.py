@@ -11,6 +11,7 @@ strategy. See ``docs/run-format.md`` and :mod:`twinax.frameworks.parallel`.
 from __future__ import annotations
 
 import random
+import shutil
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
@@ -30,6 +31,7 @@ REPLAYED = 5  # how often a collective is repeated alone
 SIZES = {"quick": (1 << 12, 1 << 18, 1 << 22), "full": (1 << 12, 1 << 16, 1 << 20, 1 << 22, 1 << 24)}
 """Bytes of the collectives that the cost model is calibrated with."""
 CALIBRATED = ("all_reduce", "all_gather", "reduce_scatter", "send")
+REFERENCES = "references"  # folder of what the single devices computed; removed at the end
 OPTIMIZERS = {"quick": ["adamw"], "full": ["sgd", "adamw"]}
 
 
@@ -39,7 +41,7 @@ class ParallelStudy(Study):
     name: ClassVar[str] = "parallel"
     needs: ClassVar[frozenset[str]] = frozenset({"grad", "step"})
     timed: ClassVar[bool] = True
-    loads: ClassVar = "twin"
+    loads: ClassVar = "nothing"
     verbs_module: ClassVar[str] = "twinax.studies.parallel_verbs"
 
     def plan(self, info: TwinInfo, options: Options) -> list[Group]:
@@ -47,7 +49,9 @@ class ParallelStudy(Study):
         ranks = options.ranks or RANKS[how]
         size = sized(info, "parity_quick" if options.quick else "speed_quick", options, ranks)
         cells = [self._cell(info, options, size, side, "single", 1, 1) for side in info.sides]
-        for count in (n for n in ranks if n > 1):
+        # what the cost model is fitted to; a quick run makes predictions only for a stated cluster
+        calibrated = [] if options.quick and options.cluster is None else [n for n in ranks if n > 1]
+        for count in calibrated:
             cells += [self._cell(info, options, size, side, "replicas", count, count) for side in info.sides]
         for count in ranks:
             for strategy in STRATEGIES:
@@ -74,6 +78,13 @@ class ParallelStudy(Study):
         )
 
     def conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
+        try:
+            (crew.folder / REFERENCES).mkdir(exist_ok=True)
+            yield from self._conduct(group, crew)
+        finally:
+            shutil.rmtree(crew.folder / REFERENCES, ignore_errors=True)
+
+    def _conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
         singles = Singles([c for c in group.cells if c.mode == "single"], group, crew)
         yield from singles.run()
         yield from singles.stranded()
@@ -123,6 +134,13 @@ def failure(crew: Crew, cell: Cell, error: CellFailed) -> Record:
     return crew.record(cell, outcome=Outcome(error.outcome), message=error.what, hint=error.hint)
 
 
+def with_weights(crew: Crew, cell: Cell) -> Worker:
+    """The cell's worker, started, with the twin and the weights that all cells start from."""
+    worker = crew.worker(cell)
+    worker.call("take", file=str(crew.folder / REFERENCES / "start.safetensors"))
+    return worker
+
+
 class Singles:
     """One device of each side: its step in float64 as a reference, and timed."""
 
@@ -131,8 +149,8 @@ class Singles:
         self.batch_norm: dict[str, bool] = {}  # by side; a side that failed is not in it
 
     def reference(self, side: str) -> str:
-        """Where the side's arrays lie."""
-        return str(self.crew.scratch / f"reference-{side}")
+        """Where the side's arrays lie: on disk, since the ranks need the memory."""
+        return str(self.crew.folder / REFERENCES / side)
 
     def run(self) -> Iterator[Record]:
         for cell in self.cells:
@@ -142,7 +160,7 @@ class Singles:
     def _measure(self, crew: Crew, cell: Cell) -> dict[str, Json]:
         crew.say(f"{cell.side}, one device: a step in float64")
         how = "quick" if crew.options.quick else "full"
-        worker, ranks = crew.worker(cell), {c.ranks for c in self.group.cells}
+        worker, ranks = with_weights(crew, cell), {c.ranks for c in self.group.cells}
         parts = sorted({n for n in (*ranks, MICRO_BATCHES) if n > 1 and cell.size.batch % n == 0})
         answer = worker.call(
             "reference",
@@ -173,7 +191,7 @@ class Singles:
 def replicas(crew: Crew, cell: Cell) -> dict[str, Json]:
     """Ranks that each train alone, at the same time, and collectives with nothing between them."""
     how = "quick" if crew.options.quick else "full"
-    worker = crew.worker(cell)
+    worker = with_weights(crew, cell)
     crew.say(f"{cell.side}, {cell.ranks} ranks: collectives alone")
     worker.call("join")
     rows = []
@@ -253,21 +271,23 @@ class Contest:
         elif batch_norm and cell.mode == "pipeline":
             part = micro_batch_count(cell)
         self._say(cell, "a step in float64 against one device")
-        proof = self.crew.worker(cell).call(
+        proof = with_weights(self.crew, cell).call(
             "prove",
             reference=self.singles.reference(cell.side),
             size=proof_size(self.crew.info, cell, self.crew.options),
             optimizers=OPTIMIZERS[how],
             part=part,
         )
-        del proof["others"]  # only process 0 holds whole arrays
+        proof.pop("others", None)  # only process 0 holds whole arrays
         self.found[cell.id] = {"parity": proof}
         if proof["failed"]:
             first = proof["mismatches"][0]
+            error = first["error"]
+            told = "cannot be compared" if error is None else f"differ by {error:.1e} of their norm"
             raise CellFailed(
                 "mismatch",
                 f"A step under {STRATEGIES[cell.mode]} on {cell.ranks} ranks is not the single device's: "
-                f"{first['what']} of {first['path']} differ by {first['error'] or 0:.1e} of their norm.",
+                f"{first['what']} of {first['path']} {told}.",
                 "Is the loss a mean over examples, each on its own? Else a split batch is another problem.",
                 cell,
             )

@@ -41,8 +41,11 @@ def code_lines(text: str) -> list[str]:
     """The lines that hold code, without their comments."""
     lines = text.splitlines()
     kept: dict[int, str] = {}
+    comments: dict[int, int] = {}
     fresh = True  # a string that begins a statement is a docstring
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            comments[token.start[0]] = token.start[1]
         if token.type in (tokenize.COMMENT, tokenize.NL):
             continue
         if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
@@ -53,5 +56,5 @@ def code_lines(text: str) -> list[str]:
         fresh = False
         for number in range(token.start[0], token.end[0] + 1):
             if token.type != tokenize.ENDMARKER:
-                kept[number] = lines[number - 1].split("  # ")[0].rstrip()
-    return [kept[number] for number in sorted(kept)]
+                kept[number] = lines[number - 1]
+    return [kept[number][: comments.get(number)].rstrip() for number in sorted(kept)]

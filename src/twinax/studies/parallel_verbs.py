@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import gc
+import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from twinax.compare import compare, together
-from twinax.frameworks.base import OPTIMIZERS, Evaluation, Optimizer, Runner
+from twinax.frameworks.base import OPTIMIZERS, Evaluation, Optimizer, Prepared, Runner
 from twinax.frameworks.make import make_parallel_runner, make_runner
 from twinax.frameworks.parallel import Held, Kind, ParallelRunner, Traffic, micro_batches
 from twinax.records import Cell, Json, Size
+from twinax.sources import resolve
 from twinax.studies import parallel_lines
 from twinax.studies import parity_files as files
 from twinax.studies.base import Context, Verb
 from twinax.studies.parity_verbs import nudge_wide, perturb
 from twinax.studies.parity_verdict import Verdict
 from twinax.twin import Arrays, Twin
+from twinax.weights import checkpoint
 
 KINDS = ("loss", "gradients", "buffers", "weights", "optimizer")
 BATCHES = 4  # so many different batches take turns
 COLLECTIVE_S = 60.0  # seconds that a collective may take before the engine gives up
+ROUNDING = "rounding.json"
 PEAK = (1024, 768, 3072)  # a large matrix product: what the library can do at best
 
 
@@ -33,11 +38,16 @@ def _twin(context: Context) -> Twin:
     return context.twin
 
 
-def _start(context: Context) -> Arrays:
-    """The perturbed weights from which everything is proved."""
-    if "start" not in context.memory:
-        context.memory["start"] = perturb(context.weights, context.options.seed)
-    return context.memory["start"]  # type: ignore[return-value]
+def take(context: Context, *, file: str) -> dict[str, Json]:
+    """The twin, and the perturbed weights from which everything starts: drawn once, read by every process."""
+    cell, options = context.cell, context.options
+    context.twin = twin = resolve(cell.twin, options.weights)
+    if not Path(file).exists():
+        given = context.folder / "weights.safetensors"
+        own = checkpoint.read(given) if given.exists() else twin.init(twin.config, options.seed)
+        checkpoint.write(Path(file), perturb(own, options.seed))
+    context.weights = checkpoint.read(Path(file))
+    return {}
 
 
 def _batches(context: Context, size: Mapping[str, Json], count: int) -> list[Arrays]:
@@ -64,18 +74,28 @@ def reference(
         Whether the model has BatchNorm.
     """
     runner = make_runner(_in_float64(context.cell), _twin(context), context.weights)
-    start, (batch,) = _start(context), _batches(context, size, 1)
+    start, (batch,) = context.weights, _batches(context, size, 1)
     batch_norm = any(name.endswith("running_mean") for name in start)
     for name in optimizers:
         rule = OPTIMIZERS[name]
-        for nudge, weights in (("", start), (".nudged", nudge_wide(start, 0))):
-            runner.load(weights, rule)
-            found = runner.evaluate(batch, train=True, step=True)
-            files.write(f"{output}.{name}{nudge}", found, KINDS)
+        runner.load(start, rule)
+        files.write(f"{output}.{name}", runner.evaluate(batch, train=True, step=True), KINDS)
+        runner.load(nudge_wide(start, 0), rule)
+        floors = rounding(f"{output}.{name}", runner.evaluate(batch, train=True, step=True))
+        Path(f"{output}.{name}", ROUNDING).write_text(json.dumps(floors))
         for count in parts if batch_norm else ():
             files.write(f"{output}.{name}.{count}", in_parts(runner, start, batch, rule, count), KINDS)
-    context.memory.pop("start")
     return {"batch_norm": batch_norm}
+
+
+def rounding(path: str, nudged: Evaluation) -> dict[str, dict[str, float]]:
+    """How far each tensor moves when every weight moves by one unit in the last place: kind → name → gap."""
+    floors: dict[str, dict[str, float]] = {}
+    for kind in KINDS:
+        moved = files.arrays(nudged, kind)
+        with files.opened(path, kind) as tensors:
+            floors[kind] = {name: float(np.linalg.norm(a - moved[name])) for name, a in tensors.items()}
+    return floors
 
 
 def in_parts(runner: Runner, start: Arrays, batch: Arrays, rule: Optimizer, count: int) -> Evaluation:
@@ -119,11 +139,6 @@ def first_step(rule: Optimizer, weights: Arrays, gradients: Arrays) -> tuple[Arr
 def single(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
     """Make one device's step ready to be timed; its work, its memory, the library's best, lines of code."""
     cell, twin = context.cell, _twin(context)
-    alone = cell.model_copy(update={"mode": "data"})
-    measured = make_parallel_runner(alone, twin, context.weights, COLLECTIVE_S)
-    held = measured.held(_batches(context, size, 1)[0])
-    measured.leave()
-    del measured
     runner = make_runner(cell, twin, context.weights)
     prepared = runner.prepare("step", _batches(context, size, BATCHES), dropout=False)
     context.memory["call"] = prepared.call
@@ -132,16 +147,33 @@ def single(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
     shortest = min(_timed(lambda i: product(), 5))
     parameters = runner.parameters()
     width = {"float64": 8, "float32": 4, "bfloat16": 2}[cell.dtype]
+    parameter_bytes = width * sum(context.weights[name].size for name in parameters)
     return {
         "first_s": prepared.phases.first,
         "flops": prepared.compiled.get("flops"),
         "peak_flops": 2 * PEAK[0] * PEAK[1] * PEAK[2] / shortest,
-        "parameter_bytes": width * sum(context.weights[name].size for name in parameters),
-        "held": vars(held),
+        "parameter_bytes": parameter_bytes,
+        "held": held_alone(context, prepared, parameter_bytes, size),
         "traffic": [],
         "lines": parallel_lines.of_side(cell.side),
         "facts": dict(runner.facts()),
     }
+
+
+def held_alone(
+    context: Context, prepared: Prepared, parameter_bytes: int, size: dict[str, Json]
+) -> dict[str, Json]:
+    """What one device holds for a step, by the compiler where it says so, else as a group of one rank."""
+    temporary = prepared.compiled.get("temporary_bytes")
+    if temporary is None:
+        alone = context.cell.model_copy(update={"mode": "data"})
+        runner = make_parallel_runner(alone, _twin(context), context.weights, COLLECTIVE_S)
+        held = runner.held(_batches(context, size, 1)[0])
+        runner.leave()
+        return vars(held)
+    activations = max(int(temporary) - parameter_bytes, 0)
+    same = dict.fromkeys(("parameters", "gradients", "optimizer"), parameter_bytes)
+    return {**same, "activations": activations}
 
 
 # --- several ranks ---------------------------------------------------------------------------------
@@ -160,24 +192,23 @@ def prove(
     verdict, batch_norm_gap = Verdict(), None
     try:
         for name in optimizers:
-            found = runner.step(batch, _start(context), OPTIMIZERS[name])
+            found = runner.step(batch, context.weights, OPTIMIZERS[name])
             if found is None:  # another process has the whole arrays
                 continue
             path = f"{reference}.{name}"
-            judge(verdict, found, path, part, first=cell.mode == "data_local")
+            judge(verdict, found, path, part, first=cell.mode == "data_local" and part > 0)
             if part:
                 batch_norm_gap = gap_to_whole(found, path)
     finally:
         runner.leave()
-    context.memory.pop("start", None)
     del runner
     gc.collect()
-    worst = max((c["worst"] for c in verdict.checks if c["worst"] is not None), default=0.0)
+    errors = [check["worst"] for check in verdict.checks]
     return {
         "checks": verdict.checks,
         "mismatches": verdict.mismatches[:20],
         "failed": verdict.failed,
-        "worst": worst,
+        "worst": None if None in errors else max(errors, default=0.0),
         "batch_norm_gap": batch_norm_gap,
     }
 
@@ -185,6 +216,7 @@ def prove(
 def judge(verdict: Verdict, found: Evaluation, path: str, part: int, *, first: bool) -> None:
     """Compare every kind of tensor with the reference; what is pure rounding on both counts as equal."""
     whole = f"{path}.{part}" if part else path
+    floors = json.loads(Path(path, ROUNDING).read_text())
     for kind in KINDS:
         expected = {
             n: a
@@ -198,12 +230,7 @@ def judge(verdict: Verdict, found: Evaluation, path: str, part: int, *, first: b
             name: [_finite(d.error), d.norm, _finite(d.gap), d.fault]
             for name, d in compare(expected, found_now).items()
         }
-
-        def rounding(kind: str, names: Sequence[str]) -> dict[str, float]:
-            base, moved = files.read(path, kind), files.read(f"{path}.nudged", kind)
-            return {n: float(np.linalg.norm(base[n] - moved[n])) for n in names if n in base}
-
-        errors = verdict.judged(kind, rows, path.rpartition(".")[2], rounding)
+        errors = verdict.judged(kind, rows, path.rpartition(".")[2], lambda kind, names: floors[kind])
         if errors:
             verdict.check(f"{kind}, {path.rpartition('.')[2]}", kind, errors)
 
@@ -294,6 +321,7 @@ def _finite(value: float) -> float | None:
 VERBS: Mapping[str, Verb] = {
     verb.__name__: verb
     for verb in (
+        take,
         reference,
         single,
         prove,

@@ -196,7 +196,8 @@ def _group(attributes: str, rank: int, devices: int) -> int:
     named = re.search(r"replica_groups=@?mesh\[([^\]]*)\](?:, device_ids=\(.*?\))? ?\{([^}]*)\}", attributes)
     if named:
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", named[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']+)'", named[2]))
+        spanned = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", named[2])  # 'a':(1)2 is a part of axis a
+        return math.prod(int(part or sizes[axis]) for axis, part in spanned)
     if "replica_groups={}" in attributes or "replica_groups" not in attributes:
         return devices
     raise ValueError(f"replica_groups in an unknown form: {attributes[:300]}")
