@@ -566,5 +566,31 @@ def hostile() -> Run:
     return run(records, twin=twin)
 
 
-MAKERS = (full, graphs_only, derivatives_only, mismatched, only_torch, interrupted, crashed, trained, hostile)
+def parallel_only() -> Run:
+    """What ``twinax parallel`` makes; tensor parallelism cannot be had in JAX."""
+    from parallel_records import both_sides, run_of  # which are built on this module
+
+    return run_of(both_sides())
+
+
+def usability_only() -> Run:
+    """What ``twinax usability`` makes."""
+    from usability_records import code_record, hour_record
+
+    return run([code_record(), hour_record("torch"), hour_record("jax")])
+
+
+MAKERS = (
+    full,
+    graphs_only,
+    derivatives_only,
+    parallel_only,
+    usability_only,
+    mismatched,
+    only_torch,
+    interrupted,
+    crashed,
+    trained,
+    hostile,
+)
 """Every kind of run, for properties that hold for all of them."""

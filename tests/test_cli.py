@@ -20,7 +20,18 @@ from twinax import cli
 from twinax.errors import BadInput, CellFailed, DiskFull, WeightsError
 from twinax.records import Run
 
-COMMANDS = ("compare", "parity", "speed", "graph", "autodiff", "report", "list", "doctor")
+COMMANDS = (
+    "compare",
+    "parity",
+    "speed",
+    "graph",
+    "autodiff",
+    "parallel",
+    "usability",
+    "report",
+    "list",
+    "doctor",
+)
 TWINAX = Path(sys.executable).with_name("twinax")
 
 
@@ -106,6 +117,8 @@ def test_the_exit_code_says_whether_all_is_well(call, engine, make, code):
         ("speed", ("parity", "speed")),
         ("graph", ("graph", "shapes", "control_flow")),
         ("autodiff", ("derivative_cost", "autodiff", "conventions")),
+        ("parallel", ("parallel",)),
+        ("usability", ("code", "mistakes", "first_hour")),
     ],
 )
 def test_each_command_runs_its_studies(call, engine, command, studies):
@@ -118,7 +131,7 @@ def test_every_option_reaches_the_engine(call, engine, tmp_path, monkeypatch):
     Path("lengths.txt").write_text("12 30")
     line = (
         "compare bert --quick --batch 3 --dtype bfloat16 --threads 1 --device cuda --modes eager,jit --seed 7 "
-        "--weights w.pth -o 'new folder' --timeout 30 --lengths lengths.txt"
+        "--weights w.pth -o 'new folder' --timeout 30 --lengths lengths.txt --launcher ray"
     )
     call(*(word.strip("'") for word in re.findall(r"'[^']*'|\S+", line)))
     (asked,) = engine.calls
@@ -134,9 +147,23 @@ def test_every_option_reaches_the_engine(call, engine, tmp_path, monkeypatch):
         "weights": "w.pth",
         "timeout": 30.0,
         "lengths": (12, 30),
+        "launcher": "ray",
+        "ranks": (),  # which only `parallel` has
+        "cluster": None,
     }
     assert asked["folder"] == Path("new folder")
     assert asked["command"] == f"twinax {line}"
+
+
+def test_what_only_parallel_is_asked_reaches_the_engine(call, engine):
+    Path("eight.toml").write_text(
+        'name = "one node of eight"\nnodes = 1\ndevices_per_node = 8\n'
+        "[device]\nmemory_bytes = 80e9\n[inside]\nlatency_s = 5e-6\nbandwidth_bytes_s = 4e11\n"
+    )
+    call("parallel", "bert", "--ranks", "1, 2,4", "--cluster", "eight.toml", "--launcher", "ray")
+    options = engine.calls[0]["options"]
+    assert (options.ranks, options.launcher) == ((1, 2, 4), "ray")
+    assert options.cluster.name == "one node of eight" and options.cluster.devices_per_node == 8
 
 
 def test_resume_needs_no_name(call, engine):
@@ -242,6 +269,17 @@ def test_ctrl_c_says_where_the_run_is(call, engine, arguments, said):
         (["report", "taken"], "taken"),
         (["compare", "xor", "--fast"], "--fast"),
         (["train"], "train"),
+        (["parallel", "xor", "--ranks", "0"], "--ranks 0 cannot be used"),
+        (["parallel", "xor", "--ranks", "2,65"], "from 1 to 64"),
+        (["parallel", "xor", "--ranks", "-2"], "--ranks -2 cannot be used"),
+        (["parallel", "xor", "--ranks", "a"], "not 'a'"),
+        (["parallel", "xor", "--ranks", "1,2.5"], "not '1,2.5'"),
+        (["parallel", "xor", "--ranks", "2,2"], "--ranks 2,2 cannot be used"),
+        (["parallel", "xor", "--cluster", "missing.toml"], "missing.toml"),
+        (["parallel", "xor", "--cluster", "taken"], "taken"),
+        (["compare", "xor", "--ranks", "2"], "--ranks"),  # only parallel has it
+        (["usability", "xor", "--cluster", "a.toml"], "--cluster"),
+        (["parallel", "xor", "--launcher", "slurm"], "--launcher"),
     ],
 )
 def test_bad_input_ends_with_2_and_leaves_everything_as_it_was(call, tmp_path, line, said):

@@ -369,8 +369,8 @@ def test_axes_of_data_and_tensor_move_their_own(devices: Ranks):
     assert held.gradients == sum(sizes.values()) - cut // 2
     assert {t.ranks for t in traffic} == {2}
     share = given(twin)[1]["x"].size * 8 // 2  # of two shares of the batch
-    # over the data axis the gradients that a rank holds, and the loss; over the other one the outputs of attention
-    # and feed-forward and the gradients of their inputs, of query, key and value apart
+    # over the data axis the gradients that a rank holds, and the loss; over the other one the outputs of
+    # attention and feed-forward and the gradients of their inputs, of query, key and value apart
     assert bytes_by_kind(traffic) == {"all_reduce": held.gradients + 8 + (2 + 1 + 3) * share}
 
 
@@ -384,6 +384,29 @@ def test_a_pipeline_sends_one_way_in_every_tick(processes: Ranks):
     assert max(held.parameters, other.parameters) < sum(sizes_of("xor").values())
     assert facts["micro-batches"] == MICRO_BATCHES
     assert facts["backend"] == "XLA, gloo between processes"
+
+
+def test_a_pipeline_keeps_the_activations_of_its_own_stage(devices: Ranks):
+    """And no parameter among them: of each micro-batch less than all ranks together would keep by a third."""
+    ((longest, all_stages),) = devices.run(kept_for_backward)
+    assert 0 < longest < all_stages * 2 / 3
+
+
+def kept_for_backward(membership: Membership) -> tuple[int, int]:
+    made, batch = make(membership, "encoder_pair", "pipeline"), given(twin_of("encoder_pair"))[1]
+    made.held(batch)
+    engine: Any = made.engine
+    each = [
+        sum(leaf.size for leaf in stage.leaves if not isinstance(leaf, int) and leaf.dtype == "float64")
+        for stage in engine.residuals.values()
+    ]
+    parameters = {leaf.shape for leaf in jax.tree.leaves(made.base.params) if leaf.ndim == 2}
+    kept = [
+        leaf.shape for stage in engine.residuals.values() for leaf in stage.leaves if not isinstance(leaf, int)
+    ]
+    assert not parameters.intersection(kept)
+    assert engine.lengths["float64"] == max(each)
+    return max(each), sum(each)
 
 
 class Spy:
@@ -418,7 +441,8 @@ def test_collectives_alone_have_the_size_that_was_asked_for(devices: Ranks):
     kinds: list[Kind] = ["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]
     (found,) = devices.run(alone, kinds)
     assert [(t.kind, t.bytes, t.count) for t in found] == [(kind, 4096, 1) for kind in kinds * 2]
-    assert {t.ranks for t in found[:5]} == {2} and {t.ranks for t in found[5:]} == {4}
+    # both pairs of ranks send at the same time
+    assert [t.ranks for t in found] == [2, 2, 2, 2, 4, 4, 4, 4, 4, 4]
 
 
 def prepared(membership: Membership, name: str, strategy: str, dtype: str) -> float:

@@ -1,4 +1,4 @@
-"""What every parallel engine builds on: the plan's patterns, micro-batches, and a process's place in its group."""
+"""What every parallel engine builds on: the plan's patterns, micro-batches, a process's place in its group."""
 
 from __future__ import annotations
 

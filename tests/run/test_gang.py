@@ -1,4 +1,4 @@
-"""Ranks that die, hang or complain of each other: one named outcome, the right rank named, nothing left behind."""
+"""Ranks that die, hang or complain: one named outcome, the right rank named, nothing left behind."""
 
 import time
 from pathlib import Path
@@ -12,9 +12,7 @@ from twinax.run.gang import cores_of
 from twinax.run.launch import LocalCrew, LocalLauncher
 from twinax.run.plan import Silent
 
-CELL = Cell(
-    twin="none", study="test", side="both", mode="data", size=Size(batch=1), ranks=3, processes=3
-)
+CELL = Cell(twin="none", study="test", side="both", mode="data", size=Size(batch=1), ranks=3, processes=3)
 
 
 @pytest.fixture

@@ -175,7 +175,20 @@ def _row(record: Record, base: float) -> dict[str, Json]:
 
 
 def _between(run: Run, records: Sequence[Record]) -> Finding | None:
-    """PyTorch over JAX under each strategy that both sides did, in processes that took turns."""
+    """PyTorch over JAX under each strategy that both sides did, in processes that took turns.
+
+    Parity gates speed: nothing where the sides' single devices do not agree.
+    """
+    found = [r.measurements["across"] for r in records if r.measurements.get("across") is not None]
+    if not found or found[0]:
+        why = f"they differ in {words.listing(found[0])}" if found else "they were not compared"
+        return Finding(
+            kind="parallel_step",
+            title=f"No ratio of the two sides is shown: on one device {why}.",
+            verdict="withheld",
+            severity="warning",
+            figures={"side": "both", "rows": []},
+        )
     rows = []
     for torch in (r for r in records if r.cell.side == "torch" and r.cell.ranks > 1 and seconds(r)):
         same = torch.cell.model_copy(update={"side": "jax"})
@@ -220,8 +233,10 @@ def _memory(records: Sequence[Record]) -> list[Finding]:
         single = next((r for r in mine if r.cell.mode == "single"), None)
         if single is None or len(mine) < 2:
             continue
-        rows = [_held(r) for r in mine]
+        rows = [_held(single), *(_held(r) for r in mine if r is not single)]
         most = max(r.cell.ranks for r in mine)
+        if most == 1:
+            continue
         least = min((row for row in rows if row["ranks"] == most), key=lambda row: row["state"])
         share = least["state"] / max(rows[0]["state"], 1)
         found.append(

@@ -11,7 +11,6 @@ strategy. See ``docs/run-format.md`` and :mod:`twinax.frameworks.parallel`.
 from __future__ import annotations
 
 import random
-import shutil
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
@@ -31,7 +30,6 @@ REPLAYED = 5  # how often a collective is repeated alone
 SIZES = {"quick": (1 << 12, 1 << 18, 1 << 22), "full": (1 << 12, 1 << 16, 1 << 20, 1 << 22, 1 << 24)}
 """Bytes of the collectives that the cost model is calibrated with."""
 CALIBRATED = ("all_reduce", "all_gather", "reduce_scatter", "send")
-REFERENCES = "references"  # folder of what the single devices computed; removed at the end
 OPTIMIZERS = {"quick": ["adamw"], "full": ["sgd", "adamw"]}
 
 
@@ -78,13 +76,6 @@ class ParallelStudy(Study):
         )
 
     def conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
-        try:
-            (crew.folder / REFERENCES).mkdir(exist_ok=True)
-            yield from self._conduct(group, crew)
-        finally:
-            shutil.rmtree(crew.folder / REFERENCES, ignore_errors=True)
-
-    def _conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
         singles = Singles([c for c in group.cells if c.mode == "single"], group, crew)
         yield from singles.run()
         yield from singles.stranded()
@@ -137,7 +128,7 @@ def failure(crew: Crew, cell: Cell, error: CellFailed) -> Record:
 def with_weights(crew: Crew, cell: Cell) -> Worker:
     """The cell's worker, started, with the twin and the weights that all cells start from."""
     worker = crew.worker(cell)
-    worker.call("take", file=str(crew.folder / REFERENCES / "start.safetensors"))
+    worker.call("take", file=str(crew.scratch / "start.safetensors"))
     return worker
 
 
@@ -149,8 +140,8 @@ class Singles:
         self.batch_norm: dict[str, bool] = {}  # by side; a side that failed is not in it
 
     def reference(self, side: str) -> str:
-        """Where the side's arrays lie: on disk, since the ranks need the memory."""
-        return str(self.crew.folder / REFERENCES / side)
+        """Where the side's arrays lie."""
+        return str(self.crew.scratch / f"reference-{side}")
 
     def run(self) -> Iterator[Record]:
         for cell in self.cells:
@@ -168,6 +159,7 @@ class Singles:
             size=proof_size(crew.info, cell, crew.options),
             optimizers=OPTIMIZERS[how],
             parts=parts,
+            other=self.reference(next(iter(self.batch_norm))) if self.batch_norm else "",
         )
         crew.say(f"{cell.side}, one device: timing")
         found = worker.call("single", size=cell.size.model_dump())
@@ -280,6 +272,9 @@ class Contest:
         )
         proof.pop("others", None)  # only process 0 holds whole arrays
         self.found[cell.id] = {"parity": proof}
+        if not proof["checks"]:
+            what = "Process 0 brought no arrays of the step: nothing was compared."
+            raise CellFailed("crashed", what, "This is a fault of twinax: please report it.", cell)
         if proof["failed"]:
             first = proof["mismatches"][0]
             error = first["error"]

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from twinax.errors import CellFailed
 from twinax.frameworks.jax_models import Tree
 from twinax.frameworks.jax_parallel.engine import Data, Engine, Setting, lay
+from twinax.frameworks.jax_parallel.residuals import Residuals, longest, padded
 from twinax.frameworks.jax_parallel.shardings import lay_any
 from twinax.frameworks.jax_parallel.stages import Stage, cut, evaluate, form, trace, value
 from twinax.frameworks.parallel import MICRO_BATCHES
@@ -64,8 +65,9 @@ class Pipeline(Engine):
     """Stage i of the model on rank i; micro-batches go through one after another (GPipe, arXiv:1811.06965).
 
     Every rank runs the same program: in each tick of a ``lax.scan``, a ``lax.switch`` on the rank's number runs
-    its stage, and ``lax.ppermute`` hands what it computed to the next. Rank i's parameters are row i of
-    one array, what it changes of the state row i of another. All ranks are given the whole batch.
+    its stage, and ``lax.ppermute`` hands what it computed to the next; a second scan goes back. Rank i's
+    parameters are row i of one array, what it changes of the state row i of another. All ranks are given the
+    whole batch.
     """
 
     does = "stages of the traced program, GPipe schedule under shard_map with ppermute"
@@ -75,6 +77,7 @@ class Pipeline(Engine):
         self.ranks = setting.mesh.size
         self.groups = frozenset({self.ranks})
         self.shares = self.micro_batches = self.ranks
+        self.residuals: dict[int, Residuals] = {}  # by stage; found when it is traced
         self.forms: list[tuple[Any, Any]] = []  # shape and type of every leaf that the stages were made for
         self.split, self.replicated = (NamedSharding(setting.mesh, spec) for spec in (P(AXIS), P()))
 
@@ -147,39 +150,72 @@ class Pipeline(Engine):
 
     def value_and_grad(self, params: Tree, state: Tree, data: Data) -> tuple[jax.Array, Tree, Tree]:
         where = {"stages": P(AXIS), "others": P()}
-        objective = self._sharded(self._on_one_rank, (P(AXIS), where, P()), (P(), where))
-        (loss, state), gradients = jax.value_and_grad(objective, has_aux=True)(params, state, data)
-        if self.shared:
-            gradients = self._sharded(self._summed, (P(AXIS),), P(AXIS))(gradients)
-        return loss, state, gradients
+        step = self._sharded(self._on_one_rank, (P(AXIS), where, P()), (P(), where, P(AXIS)))
+        return step(params, state, data)
 
     def _sharded(self, function: Callable[..., Any], given: Any, made: Any) -> Callable[..., Any]:
         # check_vma=False: the equations were traced before anything was known to differ between ranks
         mesh = self.setting.mesh
         return jax.shard_map(function, mesh=mesh, in_specs=given, out_specs=made, check_vma=False)
 
-    def _on_one_rank(self, params: Tree, state: Tree, data: Data) -> tuple[jax.Array, Tree]:
-        """Loss of the whole batch and new state, from this rank's rows."""
+    def _on_one_rank(self, params: Tree, state: Tree, data: Data) -> tuple[jax.Array, Tree, Tree]:
+        """Loss of the whole batch, new state and gradients, from this rank's rows.
+
+        Differentiated by hand, tick by tick: of a ``lax.switch``, JAX would keep for the backward pass what
+        every branch would have kept, so that each rank held the activations of all stages.
+        """
         row, kept, others = params["stages"][0], state["stages"][0], state["others"]
-        rank, count = jax.lax.axis_index(AXIS), self.micro_batches
+        count = self.micro_batches
         parts = {name: a.reshape(count, -1, *a.shape[1:]) for name, a in data.items()}
-        branches = [self._branch(i) for i in range(self.ranks)] + [self._idle]
+        self._measure(row, kept, others, {name: a[0] for name, a in parts.items()})
+        ticks = jnp.arange(count + self.ranks - 1)
+        branches = [*map(self._branch, range(self.ranks)), self._idle]
+        backs = [*map(self._back, range(self.ranks)), self._idle_back]
 
-        def tick(carry: Any, now: Any) -> Any:
-            kept, others, arrived = carry
-            number = now - rank  # of the micro-batch that this rank has
-            busy = (number >= 0) & (number < count)
-            part = {n: jax.lax.dynamic_index_in_dim(a, number, keepdims=False) for n, a in parts.items()}
-            # an idle rank runs no stage: what it would make of an empty buffer could be no number
-            branch = jnp.where(busy, rank, self.ranks)
-            sent, kept, others, loss = jax.lax.switch(branch, branches, row, kept, others, arrived, part)
+        def forward(carry: Any, now: Any) -> Any:
+            kept, others, arrived, saved = carry
+            branch, slot, part = self._now(now, parts)
+            sent, kept, others, loss, more = jax.lax.switch(branch, branches, row, kept, others, arrived, part)
+            saved = {k: jax.lax.dynamic_update_index_in_dim(a, more[k], slot, 0) for k, a in saved.items()}
             arrived = jax.lax.ppermute(sent, AXIS, [(i, i + 1) for i in range(self.ranks - 1)])
-            return (jax.lax.stop_gradient(kept), others, arrived), loss
+            return (kept, others, arrived, saved), loss
 
-        start = (kept, others, jnp.zeros(self.width, row.dtype))
-        (kept, others, _), losses = jax.lax.scan(tick, start, jnp.arange(count + self.ranks - 1))
+        def backward(carry: Any, now: Any) -> Any:
+            gradient, came = carry
+            branch, slot, part = self._now(now, parts)
+            mine = {k: jax.lax.dynamic_index_in_dim(a, slot, keepdims=False) for k, a in saved.items()}
+            more, sent = jax.lax.switch(branch, backs, row, part, mine, came)
+            came = jax.lax.ppermute(sent, AXIS, [(i + 1, i) for i in range(self.ranks - 1)])
+            return (gradient + more, came), None
+
+        nothing = jnp.zeros(self.width, row.dtype)
+        # one slot for each micro-batch, and one for what an idle rank would write
+        saved = {kind: jnp.zeros((count + 1, length), kind) for kind, length in self.lengths.items()}
+        (kept, others, _, saved), losses = jax.lax.scan(forward, (kept, others, nothing, saved), ticks)
+        (gradient, _), _ = jax.lax.scan(backward, (jnp.zeros_like(row), nothing), ticks, reverse=True)
+        if self.shared:
+            gradient = self._summed(gradient)
         loss = jax.lax.psum(losses.sum(), AXIS) / count  # only the last stage's are not zero
-        return loss, {"stages": kept[None], "others": self._told(others)}
+        return loss, {"stages": kept[None], "others": self._told(others)}, {"stages": gradient[None]}
+
+    def _now(self, tick: Any, parts: Data) -> tuple[Any, Any, Data]:
+        """What this rank does in a tick: its branch, the number of its micro-batch, and the micro-batch.
+
+        An idle rank takes the last branch and a number beyond the last: it runs no stage, since what that
+        would make of an empty buffer could be no number.
+        """
+        rank = jax.lax.axis_index(AXIS)
+        number = tick - rank
+        busy = (number >= 0) & (number < self.micro_batches)
+        part = {n: jax.lax.dynamic_index_in_dim(a, number, keepdims=False) for n, a in parts.items()}
+        return jnp.where(busy, rank, self.ranks), jnp.where(busy, number, self.micro_batches), part
+
+    def _measure(self, row: Any, kept: Any, others: dict[int, Any], part: Data) -> None:
+        """Find out what each stage keeps for its backward pass."""
+        arrived = jnp.zeros(self.width, row.dtype)
+        given = (row, kept, others, arrived, part)
+        saved = [jax.eval_shape(self._stage(i), *given)[-1] for i in range(self.ranks)]
+        self.lengths = longest(saved)
 
     def _told(self, others: dict[int, Any]) -> dict[int, Any]:
         """State that lies whole on every rank, as the stage that changes it left it."""
@@ -191,33 +227,67 @@ class Pipeline(Engine):
         return others
 
     def _branch(self, number: int) -> Callable[..., Any]:
-        """``row, kept, others, arrived, part -> sent, kept, others, loss`` of a stage."""
+        """As :meth:`_stage`; what is saved has the same length in every branch."""
+        run = self._stage(number)
+
+        def branch(*given: Any) -> Any:
+            *made, saved = run(*given)
+            return *made, padded(saved, self.lengths)
+
+        return branch
+
+    def _stage(self, number: int) -> Callable[..., Any]:
+        """``row, kept, others, arrived, part -> sent, kept, others, loss, saved`` of a stage."""
         program, stage = self.program, self.stages[number]
 
         def run(row: Any, kept: Any, others: dict[int, Any], arrived: Any, part: Data) -> Any:
             states = {**self.kept.take(number, kept), **others}
-            known = dict(program.constants)
-            known |= {program.params[i]: leaf for i, leaf in self.rows.take(number, row).items()}
-            known |= {program.state[i]: leaf for i, leaf in states.items()}
-            known |= dict(zip(program.data, jax.tree.leaves(part), strict=True))
-            known |= _unpacked(stage, arrived)
-            evaluate(stage.equations, known)
-            states |= {i: value(program.new_state[i], known) for i in stage.state}
-            sent = [jnp.ravel(known[variable]) for variable in stage.outgoing]
-            rest = jnp.zeros(self.width - sum(part.size for part in sent), row.dtype)
-            return (
-                jnp.concatenate([*sent, rest]),
-                self.kept.pack(number, states).astype(kept.dtype),
-                {i: jnp.asarray(states[i]) for i in others},
-                value(program.loss, known) if number == self.ranks - 1 else jnp.zeros((), row.dtype),
-            )
+            inputs = jax.tree.leaves(part)
+
+            def pure(leaves: dict[int, Any], arrived: Any) -> Any:
+                known = dict(program.constants)
+                known |= {program.params[i]: leaf for i, leaf in leaves.items()}
+                known |= {program.state[i]: leaf for i, leaf in states.items()}
+                known |= dict(zip(program.data, inputs, strict=True))
+                known |= _unpacked(stage, arrived)
+                evaluate(stage.equations, known)
+                after = {**states, **{i: value(program.new_state[i], known) for i in stage.state}}
+                sent = [jnp.ravel(known[variable]) for variable in stage.outgoing]
+                rest = jnp.zeros(self.width - sum(part.size for part in sent), row.dtype)
+                last = number == self.ranks - 1
+                loss = value(program.loss, known) if last else jnp.zeros((), row.dtype)
+                return (jnp.concatenate([*sent, rest]), loss), after
+
+            leaves = self.rows.take(number, row)
+            (sent, loss), pull, after = jax.vjp(pure, leaves, arrived, has_aux=True)
+            self.residuals[number], saved = Residuals.of(pull, [*leaves.values(), *inputs])
+            kept_now = self.kept.pack(number, after).astype(kept.dtype)
+            return sent, kept_now, {i: jnp.asarray(after[i]) for i in others}, loss, saved
+
+        return run
+
+    def _back(self, number: int) -> Callable[..., Any]:
+        """``row, part, saved, came -> gradient of row, gradient of arrived`` of a stage.
+
+        ``came`` is the gradient of what the stage sent; the loss is a mean over micro-batches.
+        """
+
+        def run(row: Any, part: Data, saved: Any, came: Any) -> Any:
+            leaves = self.rows.take(number, row)
+            pull = self.residuals[number].pull(saved, [*leaves.values(), *jax.tree.leaves(part)])
+            gradients, sent = pull((came, jnp.asarray(1 / self.micro_batches, row.dtype)))
+            return self.rows.pack(number, gradients).astype(row.dtype), sent
 
         return run
 
     def _idle(self, row: Any, kept: Any, others: Any, arrived: Any, part: Data) -> Any:
-        return jnp.zeros_like(arrived), kept, others, jnp.zeros((), row.dtype)
+        nothing = padded({}, self.lengths)
+        return jnp.zeros_like(arrived), kept, others, jnp.zeros((), row.dtype), nothing
 
-    def _summed(self, gradients: Tree) -> Tree:
+    def _idle_back(self, row: Any, part: Data, saved: Any, came: Any) -> Any:
+        return jnp.zeros_like(row), jnp.zeros_like(came)
+
+    def _summed(self, row: Any) -> Any:
         """Gradients in which a parameter that several stages use has the sum of theirs, in each of them."""
         sizes = {leaf: math.prod(self.rows.stages[at[0][0]][leaf]) for leaf, at in self.shared.items()}
 
@@ -244,9 +314,9 @@ class Pipeline(Engine):
 
             return into
 
-        rank, row = jax.lax.axis_index(AXIS), gradients["stages"][0]
+        rank = jax.lax.axis_index(AXIS)
         sums = jax.lax.psum(jax.lax.switch(rank, [read(i) for i in range(self.ranks)], row), AXIS)
-        return {"stages": jax.lax.switch(rank, [write(i) for i in range(self.ranks)], row, sums)[None]}
+        return jax.lax.switch(rank, [write(i) for i in range(self.ranks)], row, sums)
 
 
 def _shapes(tree: Tree, wide: Any = None) -> Tree:
