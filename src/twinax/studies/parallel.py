@@ -20,8 +20,10 @@ from twinax.frameworks.parallel import MICRO_BATCHES, STRATEGIES
 from twinax.measure import clock
 from twinax.records import Cell, Json, Options, Outcome, Record, Side, Size, TwinInfo
 from twinax.studies.base import Crew, Group, Study, Worker
+from twinax.studies.parallel_verbs import SMALL
 
-RANKS = {"quick": (2,), "full": (1, 2, 4)}
+RANKS = {"quick": (2,), "cluster": (1, 2), "full": (1, 2, 4)}
+"""With one rank a strategy shows what its engine adds: a prediction needs that."""
 ROUNDS = {"quick": (3, 4.0), "full": (5, 20.0)}
 """Turns of each side per strategy at most, and the seconds that all of them together should take."""
 SAMPLES = 8  # steps per turn at most
@@ -29,8 +31,10 @@ LONG_S = 0.3  # a turn of this many seconds is long enough
 REPLAYED = 5  # how often a collective is repeated alone
 SIZES = {"quick": (1 << 12, 1 << 18, 1 << 22), "full": (1 << 12, 1 << 16, 1 << 20, 1 << 22, 1 << 24)}
 """Bytes of the collectives that the cost model is calibrated with."""
+PACES_S = (0.001, 0.004, 0.016)
+"""Seconds of work before each of the collectives that are timed in rhythm with computing."""
 CALIBRATED = ("all_reduce", "all_gather", "reduce_scatter", "send")
-OPTIMIZERS = {"quick": ["adamw"], "full": ["sgd", "adamw"]}
+OPTIMIZERS = {"quick": ["sgd"], "full": ["sgd", "adamw"]}
 
 
 class ParallelStudy(Study):
@@ -44,7 +48,7 @@ class ParallelStudy(Study):
 
     def plan(self, info: TwinInfo, options: Options) -> list[Group]:
         how = "quick" if options.quick else "full"
-        ranks = options.ranks or RANKS[how]
+        ranks = options.ranks or RANKS["cluster" if options.quick and options.cluster else how]
         size = sized(info, "parity_quick" if options.quick else "speed_quick", options, ranks)
         cells = [self._cell(info, options, size, side, "single", 1, 1) for side in info.sides]
         # what the cost model is fitted to; a quick run makes predictions only for a stated cluster
@@ -191,6 +195,11 @@ def replicas(crew: Crew, cell: Cell) -> dict[str, Json]:
         for size in SIZES[how]:
             seconds = replayed(worker, kind, size, cell.ranks)
             rows.append({"kind": kind, "bytes": size, "ranks": cell.ranks, "seconds": seconds})
+    in_rhythm = []
+    for work_s in PACES_S:
+        answer = worker.call("paced", work_s=work_s, count=2 * REPLAYED)
+        times = {"work_s": slowest(answer, "work_s"), "paced_s": slowest(answer)}
+        in_rhythm.append({"kind": "all_reduce", "bytes": SMALL, "ranks": cell.ranks, **times})
     local, threads = [], None
     share = max(cell.size.batch // cell.ranks, 1)
     for batch in sorted({max(share // 2, 1), share, cell.size.batch}):
@@ -198,7 +207,7 @@ def replicas(crew: Crew, cell: Cell) -> dict[str, Json]:
         size = cell.size.model_copy(update={"batch": batch})
         threads = worker.call("prepare_local", size=size.model_dump())["threads"]
         local.append({"batch": batch, **timed(crew, [cell], {cell.id: 1.0})[cell.id]})
-    return {"threads": threads, "local_steps": local, "collectives": rows}
+    return {"threads": threads, "local_steps": local, "collectives": rows, "paced": in_rhythm}
 
 
 def replayed(worker: Worker, kind: str, size: int, ranks: int) -> list[float]:
@@ -207,9 +216,9 @@ def replayed(worker: Worker, kind: str, size: int, ranks: int) -> list[float]:
     return slowest(answer)
 
 
-def slowest(answer: Mapping[str, Json]) -> list[float]:
+def slowest(answer: Mapping[str, Json], name: str = "samples_s") -> list[float]:
     """A step lasts as long as its slowest process."""
-    samples = [answer["samples_s"], *(other["samples_s"] for other in answer.get("others", []))]
+    samples = [answer[name], *(other[name] for other in answer.get("others", []))]
     return [max(times) for times in zip(*samples, strict=True)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import statistics
 import time
@@ -17,6 +16,7 @@ from twinax.errors import CellFailed
 from twinax.frameworks.base import OPTIMIZERS, Evaluation, Optimizer, Prepared, Runner
 from twinax.frameworks.make import make_parallel_runner, make_runner
 from twinax.frameworks.parallel import Held, Kind, ParallelRunner, Traffic, micro_batches
+from twinax.measure import memory
 from twinax.records import Cell, Json, Size
 from twinax.sources import resolve
 from twinax.studies import parallel_lines
@@ -31,6 +31,7 @@ STORED = ("loss", "gradients", "buffers")
 STEPPED = ("weights", "optimizer")
 BATCHES = 4  # so many different batches take turns
 COLLECTIVE_S = 60.0  # seconds that a collective may take before the engine gives up
+SMALL = 4096  # bytes of a collective whose time is all latency
 ROUNDING = "rounding.json"
 PEAK = (1024, 768, 3072)  # a large matrix product: what the library can do at best
 
@@ -256,7 +257,7 @@ def prove(
     finally:
         runner.leave()
     del runner
-    gc.collect()
+    memory.release()
     errors = [check["worst"] for check in verdict.checks]
     return {
         "checks": verdict.checks,
@@ -347,6 +348,30 @@ def replay(context: Context, *, kind: Kind, size: int, ranks: int, count: int) -
     return {"samples_s": _timed(lambda i: call(), count)}
 
 
+def paced(context: Context, *, work_s: float, count: int) -> dict[str, Json]:
+    """Seconds of some work alone, and of the same work with a small all-reduce after it, in rhythm.
+
+    Ranks that compute sleep, wake up and wait for the slowest: a collective costs more than back to back.
+    """
+    call = _runner(context).collective("all_reduce", SMALL, context.cell.ranks)
+    matrix = np.ones((64, 64))
+
+    def work(repeats: int) -> None:
+        for _ in range(repeats):
+            matrix @ matrix
+
+    work(100)
+    one = min(_timed(lambda i: work(100), 5)) / 100
+    repeats = max(round(work_s / one), 1)
+    call()
+
+    def both(i: int) -> None:
+        work(repeats)
+        call()
+
+    return {"work_s": _timed(lambda i: work(repeats), count), "samples_s": _timed(both, count)}
+
+
 def join(context: Context) -> dict[str, Json]:
     """A group that computes nothing together: for calibration."""
     cell = context.cell.model_copy(update={"mode": "data"})
@@ -392,6 +417,7 @@ VERBS: Mapping[str, Verb] = {
         enlarge,
         time_steps,
         replay,
+        paced,
         join,
         prepare_local,
     )

@@ -143,6 +143,7 @@ class JaxParallelRunner(ParallelRunner):
         """Parameters, state and a fresh optimizer state, laid over the mesh."""
         self.base.load(weights)
         params, state = self.engine.place(self.base.params, self.base.state)
+        self.base.params = jax.tree.map(_weightless, self.base.params)  # its place is all that is needed now
         transform = make_transform(rule)
         shapes = jax.eval_shape(transform.init, params)
         where = optax.tree_utils.tree_map_params(
@@ -170,30 +171,31 @@ class JaxParallelRunner(ParallelRunner):
         data = self.engine.place_data(self._ready(batch))
         carry = self._carry(weights, optimizer)
         out = (self.replicated, _where(carry), _where(carry[0]))
-        program = jax.jit(self._program(optimizer, gradients=True), out_shardings=out)
-        loss, (params, state, slots), grads = self._attempt(lambda: program(*carry, data))
-        whole = jax.jit(self.engine.whole, out_shardings=self.replicated)
-        gradients, state_now = whole(grads, state)
-        weights_now, _ = whole(params, state)
-        kept = {
-            ours: whole(optax.tree_utils.tree_get(slots, theirs), state)[0]
-            for ours, theirs in STATE_KEYS[optimizer.name].items()
-        }
-        if self.membership.process > 0:
-            jax.block_until_ready((gradients, weights_now, kept))
-            return None
-        named = {ours: self._named(tree) for ours, tree in kept.items()}
-        state_of = {f"{ours}.{n}": array for ours, arrays in named.items() for n, array in arrays.items()}
+        step = self._program(optimizer, gradients=True)
+        program = jax.jit(step, donate_argnums=(0, 1, 2), out_shardings=out)
+        loss, carry, grads = self._attempt(lambda: program(*carry, data))
+        params, state, slots = carry
+        # one kind after the other: gathered, each is as large as the whole model
+        gradients, buffers = self._gathered(grads, state)
+        del grads, carry
+        weights_now, _ = self._gathered(params, state)
+        state_of: Arrays = {}
+        for ours, theirs in STATE_KEYS[optimizer.name].items():
+            slot, _ = self._gathered(optax.tree_utils.tree_get(slots, theirs), state)
+            state_of |= {f"{ours}.{name}": array for name, array in slot.items()}
         if optimizer.name == "adamw":
             state_of["step"] = np.asarray(float(_local(optax.tree_utils.tree_get(slots, "count"))))
-        return Evaluation(
-            outputs={},
-            loss=float(_local(loss)),
-            gradients=self._named(gradients),
-            buffers=self._named(state_now),
-            weights=self._named(weights_now),
-            optimizer=state_of,
-        )
+        if self.membership.process > 0:
+            return None
+        return Evaluation({}, float(_local(loss)), gradients, buffers, {}, weights_now, state_of)
+
+    def _gathered(self, params: Tree, state: Tree) -> tuple[Arrays, Arrays]:
+        """Placed trees as whole host arrays by torch name; all processes call it, the first one keeps."""
+        whole = jax.jit(self.engine.whole, out_shardings=self.replicated)(params, state)
+        if self.membership.process > 0:
+            jax.block_until_ready(whole)
+            return {}, {}
+        return self._named(whole[0]), self._named(whole[1])
 
     def _named(self, tree: Tree) -> Arrays:
         return self.base._torch_named(jax.tree.map(_local, tree))
@@ -319,6 +321,11 @@ def make_collective(kind: Kind, count: int, ranks: int, mesh: Mesh) -> Callable[
         jax.block_until_ready(run(data))
 
     return call
+
+
+def _weightless(leaf: Any) -> np.ndarray:
+    """An array of the same shape and type that takes no room."""
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 
 def _where(tree: Tree) -> Tree:

@@ -72,7 +72,8 @@ class FullySharded(Sharded):
 
     Parameters are put together once, before the forward pass, and stay so until the backward pass has used
     them. Left to itself the partitioner would cut some activations along their features, and move those.
-    On a CPU, XLA sums whole gradients and takes its part; on a GPU it makes a reduce-scatter of the two.
+    On a CPU, XLA sums whole gradients and takes its part of the sum (its GPU compiler has a pass,
+    ReduceScatterCreator, that makes one operation of the two).
     """
 
     def parameter_specs(self) -> dict[str, P]:
