@@ -73,6 +73,7 @@ def single(side: str, **more: Json) -> Record:
         "held": held(1.0),
         "traffic": [],
         "lines": LINES[side],
+        "across": {"torch": None, "jax": []}[side],  # what differs between the sides; the first has no other
     }
     return record(side, "single", **{**measured, **more})
 
@@ -103,7 +104,9 @@ def failed(side: str, mode: str, outcome: Outcome, message: str, ranks: int = 2,
 def both_sides() -> list[Record]:
     """Two ranks; tensor parallelism cannot be had in JAX; its data parallelism also runs in one process."""
     made = [single("torch"), single("jax")]
-    made += [record(side, "replicas", 2, threads=1, local_steps=[], collectives=[]) for side in SINGLE]
+    made += [
+        record(side, "replicas", 2, threads=1, local_steps=[], collectives=[], paced=[]) for side in SINGLE
+    ]
     for mode in STEP:
         made.append(strategy("torch", mode))
         if mode != "tensor":

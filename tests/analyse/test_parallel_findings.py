@@ -240,6 +240,30 @@ def test_one_side_alone_is_not_compared():
     assert {f.figures["side"] for f in of("parallel_step", lonely)} == {"torch"}
 
 
+@pytest.mark.parametrize(
+    "second", [single("jax", across=None), record("jax", "single", step_s=around(0.2))], ids=["None", "missing"]
+)
+def test_sides_that_were_not_compared_have_no_ratio(second):
+    made = pair(0.1, 0.2)
+    found = between([second if r.cell == second.cell else r for r in made])
+    assert (found.verdict, found.severity, found.figures["rows"]) == ("withheld", "warning", [])
+    assert "not compared" in found.title
+
+
+def test_sides_that_differ_on_one_device_have_no_ratio_and_what_differs_is_named():
+    differs = single("jax", across=["loss", "gradients"])
+    found = between([differs if r.cell == differs.cell else r for r in pair(0.1, 0.2)])
+    assert (found.verdict, found.severity, found.figures["rows"]) == ("withheld", "warning", [])
+    assert "they differ in loss and gradients" in found.title
+
+
+@pytest.mark.parametrize("across", [None, ["loss"]])
+def test_where_nothing_was_timed_on_both_sides_nothing_is_withheld(across):
+    late = failed("jax", "data", Outcome.MISMATCH, "Wrong.", parity=proof(1.0, failed=True))
+    made = [single("torch"), single("jax", across=across), strategy("torch", "data"), late]
+    assert {f.figures["side"] for f in of("parallel_step", made)} == {"torch"}
+
+
 # --- memory ----------------------------------------------------------------------------------------
 
 

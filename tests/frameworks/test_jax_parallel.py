@@ -231,7 +231,6 @@ CASES = [
             ("bert/encoder", "tensor", "adamw"),
             ("bert/encoder", "data_tensor", "sgd"),
             ("encoder_pair", "tensor", "sgd"),
-            ("equinox_pair", "pipeline", "sgd"),
             ("functions_pair", "tensor", "sgd"),
         ]
     ),
@@ -249,6 +248,7 @@ ACROSS = [
     ("encoder_pair", "tensor", "adamw"),
     ("xor", "pipeline", "sgd"),
     ("functions_pair", "data_local", "adamw"),
+    pytest.param("equinox_pair", "pipeline", "sgd", marks=pytest.mark.slow),
     pytest.param("resnet50", "data", "sgd", marks=pytest.mark.slow),
     pytest.param("resnet50", "pipeline", "sgd", marks=pytest.mark.slow),
     pytest.param("bert", "tensor", "adamw", marks=pytest.mark.slow),
@@ -448,13 +448,16 @@ def test_collectives_alone_have_the_size_that_was_asked_for(devices: Ranks):
 def prepared(membership: Membership, name: str, strategy: str, dtype: str) -> float:
     """How far four prepared steps are from four on one device, relative to what they changed."""
     batch, made = given(twin_of(name))[1], make(membership, name, strategy, dtype=dtype)
-    carries: list[Any] = []
+    made_now: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "block_until_ready", lambda x: carries.append(x) or x)
-        call = made.prepare([batch])
+        patch.setattr(jax, "block_until_ready", lambda x: made_now.append(x) or x)
+        made.prepare([batch])
+        call = made.prepare([batch])  # starts anew: the first one's steps left the weights alone
         for i in range(3):
             call(i)
-    _, (params, state, _) = carries[-1]
+    losses = [float(loss) for loss, _ in made_now]
+    assert losses[0] == losses[1] > losses[-1]
+    _, (params, state, _) = made_now[-1]
     whole = jax.jit(made.engine.whole, out_shardings=made.replicated)
     found = made._named(whole(params, state)[0])
     weights, one = given(twin_of(name))[0], single(name, dtype)
@@ -463,7 +466,6 @@ def prepared(membership: Membership, name: str, strategy: str, dtype: str) -> fl
     for _ in range(4):
         one.evaluate(batch, train=True, step=True)
     moved = {n: a - before[n] for n, a in one.weights().items()}
-    assert all(np.array_equal(a, before[n]) for n, a in made.base.weights().items())  # given away: a copy
     return total({n: found[n] - before[n] - moved[n] for n in moved}) / total(moved)
 
 

@@ -69,6 +69,16 @@ def test_a_quick_run_calibrates_only_for_a_cluster():
     assert [(c.side, c.ranks) for c in stated if c.mode == "replicas"] == [("torch", 2), ("jax", 2)]
 
 
+def test_a_quick_run_for_a_cluster_has_one_rank_too_which_shows_what_the_engine_adds():
+    stated = planned(Options(quick=True, cluster=Cluster(**H100)))
+    for strategy in (s for s in STRATEGIES if s != "data_tensor"):
+        assert [(c.side, c.ranks) for c in stated if c.mode == strategy] == [
+            (side, n) for n in (1, 2) for side in ("torch", "jax")
+        ]
+    asked = planned(Options(quick=True, cluster=Cluster(**H100), ranks=(4,)))
+    assert {c.ranks for c in asked if c.mode != "single"} == {4}
+
+
 def test_ranks_and_sides_that_were_asked_for_are_planned():
     cells = planned(Options(ranks=(3,), dtype="bfloat16"), sides=("torch",))
     assert {c.side for c in cells} == {"torch"} and {c.dtype for c in cells} == {"bfloat16"}
@@ -150,7 +160,7 @@ class Worker:
     def answer(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
         step = self.crew.seconds[self.cell.side]
         if verb == "reference":
-            return {"batch_norm": self.crew.batch_norm}
+            return {"batch_norm": self.crew.batch_norm, "across": [] if arguments["other"] else None}
         if verb == "single":
             return {"first_s": 0.1, "parameter_bytes": 40, "held": HELD, "traffic": [], "lines": {}}
         if verb == "prove":
@@ -168,6 +178,9 @@ class Worker:
             return {"samples_s": [step] * arguments["count"]}
         if verb == "replay":
             return {"samples_s": [0.5, 9.0, 0.5] if arguments["kind"] == "all_reduce" else [0.25] * 3}
+        if verb == "paced":
+            work_s, count = arguments["work_s"], arguments["count"]
+            return {"work_s": [work_s] * count, "samples_s": [work_s + 0.002] * count}
         return {"threads": 1}
 
 
@@ -345,6 +358,33 @@ def test_replicas_measure_every_kind_size_and_share(tmp_path):
     assert rows == {(kind, size) for kind in parallel.CALIBRATED for size in parallel.SIZES["full"]}
     assert [row["batch"] for row in measured["local_steps"]] == [1, 2, 8]  # half a share, a share, all of it
     assert all(row["step_s"] for row in measured["local_steps"]) and measured["threads"] == 1
+
+
+def test_replicas_of_a_quick_run_for_a_cluster_have_collectives_in_rhythm(tmp_path):
+    whole = Conducted(tmp_path, Options(quick=True, cluster=Cluster(**H100)))
+    for side in ("torch", "jax"):
+        record = whole.one(side, "replicas")
+        rows = record.measurements["paced"]
+        assert [a["work_s"] for a in whole.crew.arguments(record, "paced")] == list(parallel.PACES_S)
+        for row, work_s in zip(rows, parallel.PACES_S, strict=True):
+            assert (row["kind"], row["bytes"], row["ranks"]) == ("all_reduce", parallel.SMALL, 2)
+            assert row["work_s"] == [work_s] * len(row["work_s"])
+            assert row["paced_s"] == pytest.approx([work_s + 0.002] * len(row["work_s"]))
+
+
+def test_the_second_side_is_held_against_the_first_and_the_first_against_none(tmp_path):
+    whole = Conducted(tmp_path)
+    torch, jax = (whole.one(side, "single", 1) for side in ("torch", "jax"))
+    (first,), (second,) = (whole.crew.arguments(r, "reference") for r in (torch, jax))
+    assert first["other"] == "" and second["other"] == first["output"] != second["output"]
+    assert torch.measurements["across"] is None and jax.measurements["across"] == []
+
+
+def test_a_first_side_that_failed_is_nothing_to_be_held_against(tmp_path):
+    whole = Conducted(tmp_path, fails={("torch", "single", "reference"): "crashed"})
+    jax = whole.one("jax", "single", 1)
+    assert whole.crew.arguments(jax, "reference")[0]["other"] == ""
+    assert jax.outcome is Outcome.OK and jax.measurements["across"] is None
 
 
 # --- turns -----------------------------------------------------------------------------------------

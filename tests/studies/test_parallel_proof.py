@@ -75,6 +75,93 @@ def test_a_step_that_is_no_number_leaves_its_formula_too(fault):
         parallel_verbs.held_to_formula("sgd", START, found)
 
 
+# --- one device against the other side's ---------------------------------------------------------------
+
+
+class Device:
+    """One device's engine: w is squared, a gradient that is zero but for rounding, what it remembers of x."""
+
+    def __init__(self, wrong: str = "", noise: float = 3e-17) -> None:
+        self.wrong, self.noise = wrong, noise
+        self.start: dict[str, np.ndarray] = {}
+        self.rule: Optimizer | None = None
+
+    def load(self, weights: Any, rule: Optimizer | None = None) -> None:
+        self.start, self.rule = dict(weights), rule
+
+    def evaluate(self, batch: Any, train: bool = False, step: bool = False) -> Evaluation:
+        w, off = self.start["w"], {self.wrong: 1 + 1e-6}
+        mean = float(np.mean(batch["x"]))
+        rest = np.asarray(3 * (w[0] - 1) + self.noise)  # other roundings with other weights
+        gradients = {"w": 2 * w * mean * off.get("gradients", 1), "flat": np.full(2, rest)}
+        buffers = {"bn.running_mean": np.array([mean]) * off.get("buffers", 1)}
+        weights, state = parallel_verbs.first_step(self.rule or SGD_MOMENTUM, self.start, gradients)
+        weights["w"] = weights["w"] * off.get("weights", 1)
+        loss = float(np.sum(w**2)) * mean * off.get("loss", 1)
+        return Evaluation({}, loss, gradients, buffers, {}, weights if step else {}, state if step else {})
+
+
+DEVICE_START = {"w": np.array([1.0, -2.0]), "flat": np.ones(2), "bn.running_mean": np.zeros(1)}
+
+
+def device(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, side: str, engine: Device, other: str = ""
+) -> dict[str, Any]:
+    """What ``reference`` answers for an engine; its arrays lie under the side's name."""
+    monkeypatch.setattr(parallel_verbs, "make_runner", lambda *_: engine)
+    monkeypatch.setattr(parallel_verbs, "_batches", lambda *_: [{"x": np.array([1.0, 3.0, 10.0, 20.0])}])
+    options = Options(quick=True)
+    context = Context(object(), cell(side, "single"), options, None, DEVICE_START, folder, folder)  # type: ignore[arg-type]
+    more: dict[str, Any] = {"size": {"batch": 4}, "optimizers": ["sgd", "adamw"], "parts": [2]}
+    return parallel_verbs.reference(context, output=str(folder / side), other=other, **more)
+
+
+def test_the_first_side_has_nothing_to_be_compared_with(monkeypatch, tmp_path):
+    answer = device(monkeypatch, tmp_path, "torch", Device())
+    assert answer == {"batch_norm": True, "across": None}
+
+
+def test_a_reference_holds_what_no_formula_gives(monkeypatch, tmp_path):
+    device(monkeypatch, tmp_path, "torch", Device())
+    for folder in ("torch", "torch.2"):
+        kept = {file.stem for file in (tmp_path / folder).glob("*.safetensors")}
+        assert kept == {"loss", "gradients", "buffers"} == set(parallel_verbs.STORED)
+    floors = json.loads((tmp_path / "torch" / parallel_verbs.ROUNDING).read_text())
+    stepped = {f"{rule}.{kind}" for rule in ("sgd", "adamw") for kind in parallel_verbs.STEPPED}
+    assert set(floors) == {*parallel_verbs.STORED, *stepped}
+
+
+def test_sides_that_agree_differ_in_nothing(monkeypatch, tmp_path):
+    device(monkeypatch, tmp_path, "torch", Device())
+    other = Device(noise=-5e-17)  # another rounding of a gradient that is zero
+    answer = device(monkeypatch, tmp_path, "jax", other, str(tmp_path / "torch"))
+    assert answer["across"] == []
+
+
+@pytest.mark.parametrize("wrong", ["loss", "gradients", "buffers"])
+def test_what_differs_between_the_sides_is_named(monkeypatch, tmp_path, wrong):
+    device(monkeypatch, tmp_path, "torch", Device())
+    answer = device(monkeypatch, tmp_path, "jax", Device(wrong), str(tmp_path / "torch"))
+    assert answer["across"] == [wrong]
+
+
+def test_a_rounding_that_is_none_differs_between_the_sides(monkeypatch, tmp_path):
+    device(monkeypatch, tmp_path, "torch", Device())
+    answer = device(monkeypatch, tmp_path, "jax", Device(noise=1e-9), str(tmp_path / "torch"))
+    assert answer["across"] == ["gradients"]
+
+
+def test_another_side_that_left_nothing_differs_in_everything(monkeypatch, tmp_path):
+    answer = device(monkeypatch, tmp_path, "jax", Device(), str(tmp_path / "nowhere"))
+    assert answer["across"] == list(parallel_verbs.STORED)
+
+
+def test_a_device_whose_step_leaves_the_formula_is_no_reference(monkeypatch, tmp_path):
+    with pytest.raises(CellFailed, match=r"sgd's first step .* weights w"):
+        device(monkeypatch, tmp_path, "torch", Device("weights"))
+    assert not (tmp_path / "torch").exists()
+
+
 # --- against one device ----------------------------------------------------------------------------
 
 START = {"w": np.ones((2, 2)), "flat": np.ones(2)}
@@ -170,6 +257,33 @@ def test_gradients_that_are_wholly_wrong_fail(tmp_path, fault):
 def test_a_zero_gradient_that_is_only_rounding_is_no_difference(tmp_path, optimizer):
     found = evaluation(optimizer, flat=np.array([-1e-17, 6e-17]))  # 200 % away, yet nothing but rounding
     assert judged(reference(tmp_path), found, optimizer=optimizer).failed == []
+
+
+@pytest.mark.parametrize("slot", ["exp_avg", "exp_avg_sq"])
+def test_the_state_of_a_rounding_is_not_judged_and_that_of_a_real_gradient_is(tmp_path, slot):
+    """Of a gradient of 1e-17 AdamW's second moment is 1e-37: nothing bounds how far rounding moves that."""
+    path, found = reference(tmp_path), evaluation("adamw", flat=np.array([-1e-17, 6e-17]))
+    found.optimizer = {**found.optimizer, f"{slot}.flat": 1e3 * np.asarray(found.optimizer[f"{slot}.flat"])}
+    verdict = judged(path, found, optimizer="adamw")
+    assert verdict.failed == []
+    assert {c["kind"]: c["count"] for c in verdict.checks}["optimizer"] == 3  # both of w, and the step
+    found.optimizer = {**found.optimizer, f"{slot}.w": np.asarray(found.optimizer[f"{slot}.w"]) * (1 + 1e-6)}
+    verdict = judged(path, found, optimizer="adamw")
+    assert verdict.failed == ["optimizer, adamw"] and verdict.mismatches[0]["path"] == f"{slot}.w"
+
+
+def test_the_state_of_a_small_gradient_that_agrees_is_judged(tmp_path):
+    """Only where the gradient itself differs by its rounding is there nothing to hold its state to."""
+    found = evaluation("adamw")
+    found.optimizer = {**found.optimizer, "exp_avg.flat": np.array([1e-12, 0.0])}
+    verdict = judged(reference(tmp_path), found, optimizer="adamw")
+    assert verdict.failed == ["optimizer, adamw"] and verdict.mismatches[0]["path"] == "exp_avg.flat"
+
+
+def test_weights_are_judged_even_where_the_gradient_is_a_rounding(tmp_path):
+    found = evaluation("adamw", flat=np.array([-1e-17, 6e-17]))
+    found.weights = {**found.weights, "flat": np.asarray(found.weights["flat"]) * (1 + 1e-6)}
+    assert judged(reference(tmp_path), found, optimizer="adamw").failed == ["weights, adamw"]
 
 
 def test_a_zero_gradient_that_is_more_than_rounding_is_one(tmp_path):
@@ -288,6 +402,29 @@ def test_the_group_is_left_even_where_the_step_failed(monkeypatch, tmp_path):
     with pytest.raises(CellFailed, match="broke"):
         proved(monkeypatch, tmp_path, engine)
     assert engine.left == 1
+
+
+class Collectives:
+    """An engine that counts its collectives."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int, int]] = []
+
+    def collective(self, kind: str, size: int, ranks: int) -> Callable[[], None]:
+        return lambda: self.calls.append((kind, size, ranks))
+
+
+def test_a_collective_in_rhythm_comes_after_work_of_the_length_asked_for(monkeypatch, tmp_path):
+    engine = Collectives()
+    monkeypatch.setattr(parallel_verbs, "_runner", lambda _: engine)
+    mine = cell("torch", "replicas", 2)
+    context = Context(object(), mine, Options(), None, {}, tmp_path, tmp_path)  # type: ignore[arg-type]
+    answer = parallel_verbs.paced(context, work_s=0.002, count=3)
+    assert len(answer["work_s"]) == len(answer["samples_s"]) == 3
+    assert engine.calls == [("all_reduce", parallel_verbs.SMALL, 2)] * 4  # once to warm up
+    assert (
+        min(*answer["work_s"], *answer["samples_s"]) > 0.0005
+    )  # there is work, whatever else the machine does
 
 
 class Parts:

@@ -177,11 +177,16 @@ def _row(record: Record, base: float) -> dict[str, Json]:
 def _between(run: Run, records: Sequence[Record]) -> Finding | None:
     """PyTorch over JAX under each strategy that both sides did, in processes that took turns.
 
-    Parity gates speed: nothing where the sides' single devices do not agree.
+    Parity gates speed: no ratio where the sides' single devices do not agree, or were not compared. None where
+    there is nothing to compare: no strategy was timed on both sides.
     """
+    pairs = _timed_on_both(records)
+    if not pairs:
+        return None
     found = [r.measurements["across"] for r in records if r.measurements.get("across") is not None]
-    if not found or found[0]:
-        why = f"they differ in {words.listing(found[0])}" if found else "they were not compared"
+    if found != [[]]:
+        differs = [name for names in found for name in names]
+        why = f"they differ in {words.listing(differs)}" if differs else "they were not compared"
         return Finding(
             kind="parallel_step",
             title=f"No ratio of the two sides is shown: on one device {why}.",
@@ -189,28 +194,7 @@ def _between(run: Run, records: Sequence[Record]) -> Finding | None:
             severity="warning",
             figures={"side": "both", "rows": []},
         )
-    rows = []
-    for torch in (r for r in records if r.cell.side == "torch" and r.cell.ranks > 1 and seconds(r)):
-        same = torch.cell.model_copy(update={"side": "jax"})
-        jax = next((r for r in records if r.cell.id == same.id and seconds(r)), None)
-        if jax is None:
-            continue
-        interval = stats.ratio_interval(
-            [torch.measurements["step_s"]], [jax.measurements["step_s"]], seed=run.options.seed
-        )
-        busy = disturbed(torch) or disturbed(jax)
-        rows.append(
-            {
-                "strategy": torch.cell.mode,
-                "where": where(torch),
-                "ratio": interval.ratio,
-                "low": interval.low,
-                "high": interval.high,
-                "verdict": "inconclusive" if busy else stats.verdict(interval),
-            }
-        )
-    if not rows:
-        return None
+    rows = [_ratio(run, torch, jax) for torch, jax in pairs]
     told = [
         f"{NAMES[row['strategy']]} on {row['where']} {words.three(row['ratio'])} "
         f"({words.three(row['low'])} to {words.three(row['high'])})"
@@ -223,6 +207,31 @@ def _between(run: Run, records: Sequence[Record]) -> Finding | None:
         verdict="compared",
         figures={"side": "both", "rows": rows},
     )
+
+
+def _timed_on_both(records: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """PyTorch's and JAX's records of the same strategy on as many ranks and processes."""
+    timed = [r for r in records if r.cell.ranks > 1 and seconds(r)]
+    other = {r.cell.id: r for r in timed if r.cell.side == "jax"}
+    pairs = [
+        (r, other.get(r.cell.model_copy(update={"side": "jax"}).id)) for r in timed if r.cell.side == "torch"
+    ]
+    return [(torch, jax) for torch, jax in pairs if jax is not None]
+
+
+def _ratio(run: Run, torch: Record, jax: Record) -> dict[str, Json]:
+    interval = stats.ratio_interval(
+        [torch.measurements["step_s"]], [jax.measurements["step_s"]], seed=run.options.seed
+    )
+    busy = disturbed(torch) or disturbed(jax)
+    return {
+        "strategy": torch.cell.mode,
+        "where": where(torch),
+        "ratio": interval.ratio,
+        "low": interval.low,
+        "high": interval.high,
+        "verdict": "inconclusive" if busy else stats.verdict(interval),
+    }
 
 
 def _memory(records: Sequence[Record]) -> list[Finding]:
