@@ -41,14 +41,14 @@ def main() -> None:
     table(["model", "mode", "bare", "twinax / bare", "95 % interval", "0.98 to 1.02", "samples"], rows)
 
 
-def row(found: list[dict[str, list[float]]]) -> list[str]:
+def row(found: list[dict[str, list[float]]], within: float = 0.02) -> list[str]:
     """Seconds per step of the bare loop, the ratio with its interval, and whether it is near enough to 1."""
     calm = [f for f in found if f["twinax"] and f["bare"]]
     if not calm:
         return ["", "", "", "disturbed throughout", "0"]
     interval = ratio_interval([f["twinax"] for f in calm], [f["bare"] for f in calm], seed=0)
     bare = sorted(sample for f in calm for sample in f["bare"])
-    near = "yes" if 0.98 <= interval.ratio <= 1.02 else "no"
+    near = "yes" if abs(interval.ratio - 1) <= within else "no"
     between = f"{interval.low:.3f} to {interval.high:.3f}"
     return [f"{bare[len(bare) // 2] * 1e3:.4g} ms", f"{interval.ratio:.3f}", between, near, str(len(bare))]
 

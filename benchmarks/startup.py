@@ -22,6 +22,9 @@ JOBS = (
     ("compare", "resnet50", "120 s"),
     ("graph", "resnet50", "180 s"),
     ("autodiff", "bert", "180 s"),
+    ("parallel", "xor", "60 s"),
+    ("parallel", "bert", "180 s"),
+    ("usability", "xor", "60 s"),
 )
 
 

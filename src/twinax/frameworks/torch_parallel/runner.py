@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from twinax.errors import CellFailed, DeviceMissing
 from twinax.frameworks.base import Evaluation, Optimizer, SideCode, refusal
@@ -87,13 +88,7 @@ class TorchParallelRunner(ParallelRunner):
         self._shapes = {name: tuple(t.shape) for name, t in whole.items()}
         self._parameters = [name for name, t in whole.items() if isinstance(t, nn.Parameter)]
         self._weights = self._fitted(weights)
-        dist.init_process_group(
-            "nccl" if device == "cuda" else "gloo",
-            init_method=f"tcp://{membership.address}",
-            rank=membership.process,
-            world_size=ranks,
-            timeout=timedelta(seconds=membership.timeout),
-        )
+        join(membership, "nccl" if device == "cuda" else "gloo")
         setting = Setting(code, self.inputs, self._build, membership.process, ranks, self.device, plan or {})
         self.engine = ENGINES[strategy](setting)
         self._fits: dict[str, tuple[int, ...]] = {}  # the shapes that the engine was made ready for
@@ -269,6 +264,32 @@ class TorchParallelRunner(ParallelRunner):
 
     def leave(self) -> None:
         dist.destroy_process_group()
+
+
+_STORES: dict[str, Store] = {}
+_JOINED: dict[str, int] = {}
+
+
+def join(membership: Membership, backend: str) -> None:
+    """Meet the other processes; a process may do so several times, one group after the other.
+
+    They all meet in one store, each group under a number of its own: a store made anew at the same address may
+    still be the one before to a rank that is quicker, and the two would wait for each other for ever.
+    """
+    host, _, port = membership.address.rpartition(":")
+    timeout = timedelta(seconds=membership.timeout)
+    if membership.address not in _STORES:
+        _STORES[membership.address] = TCPStore(
+            host, int(port), membership.processes, is_master=membership.process == 0, timeout=timeout
+        )
+    number = _JOINED[membership.address] = _JOINED.get(membership.address, 0) + 1
+    dist.init_process_group(
+        backend,
+        store=PrefixStore(f"group-{number}", _STORES[membership.address]),
+        rank=membership.process,
+        world_size=membership.processes,
+        timeout=timeout,
+    )
 
 
 def make_optimizer(rule: Optimizer, parameters: Any) -> torch.optim.Optimizer:
