@@ -1,8 +1,8 @@
 """Does twinax's distributed step cost what the framework's plain example of the same strategy costs?
 
 Data parallel in two processes on ResNet-50 with 64-pixel images: DistributedDataParallel as torch's tutorial
-writes it (``support/plain_torch.py``), a sharded batch under one jit as JAX's does (``support/plain_jax.py``). Both
-live in one process group and take turns.
+writes it (``support/plain_torch.py``), a sharded batch under one jit as JAX's does (``support/plain_jax.py``).
+Both live in one process group and take turns.
 
     python benchmarks/parallel_steps.py
 """
