@@ -102,11 +102,16 @@ def test_a_run_without_parallel_cells_says_nothing():
 @pytest.mark.parametrize("stated", [None, H100])
 def test_records_that_are_missing_give_a_sentence(stated):
     made = records()
-    for mode in ("single", "replicas"):
+    for mode in ("single", "replicas") if stated else ("single",):
         (found,) = cluster.findings(run_of([r for r in made if r.cell.mode != mode], stated))
         assert found.verdict == "not fitted" and "there is no such cell" in found.title
     broken = [r if r.cell.mode != "replicas" else failed("torch", "replicas", 2, "rank 1 died.") for r in made]
     assert "rank 1 died)" in cluster.findings(run_of(broken, stated))[0].title
+
+
+def test_a_run_that_asked_for_no_prediction_says_nothing_of_the_model():
+    quick = run_of([r for r in records() if r.cell.mode != "replicas"], None)
+    assert not any(cell.mode == "replicas" for cell in quick.planned) and cluster.findings(quick) == []
 
 
 def test_strategies_that_failed_are_named_and_left_out():

@@ -24,6 +24,8 @@ SCALINGS = {"weak": "the same batch per device", "strong": "the same batch in al
 
 def findings(run: Run) -> list[Finding]:
     """Per side: the error on held-out measurements, and with a stated cluster the best strategy on it."""
+    if not any(cell.mode == "replicas" for cell in run.planned) and not run.options.cluster:
+        return []  # nothing was asked of the model: a quick run, or one rank
     found = []
     for side in ("torch", "jax"):
         records = [r for r in run.of("parallel") if r.cell.side == side]

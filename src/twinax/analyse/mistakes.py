@@ -25,6 +25,9 @@ TOLD = {
 Row = dict[str, Json]
 
 
+NAMED = 6  # mistakes that a sentence names; the table has all
+
+
 def findings(run: Run) -> list[Finding]:
     """One finding per side: what its mistakes lead to, the silent ones by name; then one that compares."""
     found, sides = [], {}
@@ -46,7 +49,7 @@ def _side(side: str, rows: list[Row], evidence: str) -> Finding:
     silent = [row["mistake"] for row in rows if row["verdict"] == SILENT]
     seen = [row["mistake"] for row in rows if row["verdict"] == SILENT and _found(row)]
     tools = f"; a tool of the framework finds {len(seen)} of them" if silent else ""
-    named = f". Silently wrong{tools}: {words.listing(silent, len(silent))}" if silent else ""
+    named = f". Silently wrong{tools}: {words.listing(silent, NAMED)}" if silent else ""
     unjudged = counts["not judged"]
     return Finding(
         kind="mistakes",
@@ -78,7 +81,7 @@ def _compared(sides: dict[str, list[Row]], evidence: list[str]) -> Finding:
     shared = len(silent["torch"] & silent["jax"])
     alone = [
         f"only {words.SIDES[side]} is with {counts[side]}"
-        + (f" ({words.listing(only[side], len(only[side]))})" if only[side] else "")
+        + (f" ({words.listing(only[side], NAMED)})" if only[side] else "")
         for side in ("torch", "jax")
     ]
     verdict = "alike"

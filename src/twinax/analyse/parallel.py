@@ -307,11 +307,7 @@ def _sent(record: Record, parameter_bytes: int) -> list[dict[str, Json]]:
     for row in record.measurements["traffic"]:
         total[row["kind"]] = total.get(row["kind"], 0) + row["bytes"] * row["count"]
         calls[row["kind"]] = calls.get(row["kind"], 0) + row["count"]
-    formula: Mapping[str, float] = {}
-    if record.cell.mode in ("data", "data_local", "fully_sharded"):
-        formula = cost_model.expected_traffic(
-            record.cell.mode, record.cell.ranks, parameter_bytes=parameter_bytes
-        )
+    formula = expected(record, parameter_bytes)
     return [
         {
             "side": record.cell.side,
@@ -324,6 +320,28 @@ def _sent(record: Record, parameter_bytes: int) -> list[dict[str, Json]]:
         }
         for kind in dict.fromkeys([*formula, *total])
     ]
+
+
+WIDTHS = {"float64": 8, "float32": 4, "bfloat16": 2}
+
+
+def expected(record: Record, parameter_bytes: int) -> Mapping[str, float]:
+    """Bytes by kind, as the strategy's paper has them and the framework's engine does it.
+
+    JAX sums the loss with the gradients; of fully sharded parameters it gathers what is sharded once, and its
+    CPU backend sums gradients whole (no reduce-scatter).
+    """
+    mode, loss = record.cell.mode, WIDTHS[record.cell.dtype]
+    if mode not in ("data", "data_local", "fully_sharded"):
+        return {}
+    formula = cost_model.expected_traffic(mode, record.cell.ranks, parameter_bytes=parameter_bytes)
+    if record.cell.side == "torch":
+        return formula
+    summed = {"all_reduce": parameter_bytes + loss}
+    if mode != "fully_sharded":
+        return summed
+    share = record.measurements.get("sharded_share")
+    return summed if share is None else {"all_gather": round(share * parameter_bytes), **summed}
 
 
 def _lines(records: Sequence[Record]) -> list[Finding]:

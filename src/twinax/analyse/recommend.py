@@ -130,7 +130,11 @@ def _probed(findings: Findings) -> list[str]:
         "mistakes",
         "first_hour",
     )
-    return [f.title for f in (*(loud or whole[:1]), *(f for kind in kinds for f in findings.of(kind)))]
+    rest = [f for kind in kinds for f in findings.of(kind)]
+    compared = [
+        f for f in rest if f.kind in ("code", "mistakes") and "side" not in f.figures
+    ]  # says both sides
+    return [f.title for f in (*(loud or whole[:1]), *compared, *(f for f in rest if f not in compared))]
 
 
 def _told(use: str, finding: Finding) -> str:

@@ -131,9 +131,10 @@ def traffic(findings: Findings) -> Table | None:
     columns = ("Strategy", "Side", "Where", "Collective", "Calls", "Bytes", "Formula", "Difference")
     note = (
         "PyTorch: counted as they are called. JAX: read from the compiled program. Formulas: data parallel "
-        "sums every gradient once; fully sharded gathers every parameter in the forward and again in the "
-        "backward pass and scatters every gradient once. What lies above is BatchNorm's and the loss's, what "
-        "lies below was not needed: rows of an embedding that no token used, parameters kept between passes."
+        "sums every gradient once. Fully sharded: PyTorch gathers every parameter in the forward and again in "
+        "the backward pass and scatters every gradient once; JAX gathers once and, on a CPU, sums gradients "
+        "whole. JAX sums the loss with them. What lies above is BatchNorm's and padding, what lies below was "
+        "not needed: rows of an embedding that no token used, parameters kept between the passes."
     )
     return Table("What is sent", columns, rows, (4, 5, 6, 7), note) if rows else None
 
