@@ -18,6 +18,7 @@ import pytest
 from test_launch import gone
 
 from twinax.errors import BadInput
+from twinax.records import Outcome, Run
 from twinax.run import agents
 from twinax.run.agents import NEXT, STARTERS, NoMeeting, Place, place
 from twinax.run.gang import free_port
@@ -164,6 +165,21 @@ def namespaces() -> list[list[str]]:
     return [["ip", "netns", "exec", name] for name in names]
 
 
+@pytest.fixture
+def named_hosts(hosts):
+    """The two hosts, each with its own address under its own name, as on a cluster."""
+    prefixes, address = hosts
+    if not prefixes:
+        pytest.skip("network namespaces cannot be made here")
+    folders = [Path("/etc/netns") / prefix[-1] for prefix in prefixes]
+    for i, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n10.77.0.{i + 1} {socket.gethostname()}\n")
+    yield prefixes, address
+    for folder in folders:
+        shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="module")
 def hosts():
     """Two hosts and rank 0's address: namespaces where they can be made, else this machine twice."""
@@ -254,6 +270,25 @@ def test_a_killed_agent_ends_the_cell(hosts, tmp_path):
     job.ranks[1].kill()
     found = job.told()
     assert "rank 1" in found["error"] and found["seconds"] < 45
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("starter", ["torchrun", "Slurm"])
+def test_the_whole_study_runs_on_two_hosts(named_hosts, tmp_path, starter):
+    prefixes, address = named_hosts
+    ranks = []
+    for rank, prefix in enumerate(prefixes):
+        names = {"torchrun": ("RANK", "WORLD_SIZE"), "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")}[starter]
+        meeting = {"MASTER_ADDR": address, "MASTER_PORT": "29631", names[0]: str(rank), names[1]: "2"}
+        command = [*prefix, str(Path(sys.executable).parent / "twinax"), "parallel", "xor", "--quick"]
+        command += ["--timeout", "60", "-o", str(tmp_path / "run")]
+        ranks.append(subprocess.Popen(command, env={**os.environ, **meeting}, stderr=subprocess.DEVNULL))
+    assert [process.wait(timeout=280) for process in ranks] == [0, 0]
+    run = Run.load(tmp_path / "run")
+    proved = [r for r in run.records if r.cell.ranks == 2 and r.outcome is Outcome.OK]
+    assert {(r.cell.side, r.cell.mode) for r in proved} >= {
+        (side, mode) for side in ("torch", "jax") for mode in ("data", "fully_sharded", "tensor", "pipeline")
+    }
 
 
 def test_a_stranger_is_turned_away_and_a_missing_rank_is_named(monkeypatch):
