@@ -75,7 +75,8 @@ def test_the_cases_import_no_framework():
 def test_without_the_mistake_a_program_is_right_and_silent(side, case):
     seen = observe(SIDES[side], SIDES[side].PROGRAMS[case.name], False)
     assert same(seen.result, case.reference, case.rtol), (seen, case.reference)
-    assert not seen.said
+    # JAX, which only this test's process holds beside torch, warns of torch's data loader that forks
+    assert not [said for said in seen.said if "os.fork()" not in said]
 
 
 @pytest.mark.parametrize(("side", "case"), MADE, ids=lambda part: getattr(part, "name", part))
