@@ -148,6 +148,13 @@ def test_every_option_reaches_the_engine(call, engine, tmp_path, monkeypatch):
         "timeout": 30.0,
         "lengths": (12, 30),
         "launcher": "ray",
+        "preset": "",
+        "settings": {},
+        "data": "",
+        "sides": (),
+        "crossing": False,
+        "keep": 3,
+        "checkpoint_s": 60.0,
         "ranks": (),  # which only `parallel` has
         "cluster": None,
     }

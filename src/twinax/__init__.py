@@ -19,12 +19,15 @@ if TYPE_CHECKING:
         Comparison,
         autodiff,
         compare,
+        evaluate,
         graph,
         load,
         parallel,
         parity,
+        predict,
         report,
         speed,
+        train,
         usability,
     )
     from twinax.errors import TwinaxError
@@ -34,12 +37,15 @@ __all__ = [
     "TwinaxError",
     "autodiff",
     "compare",
+    "evaluate",
     "graph",
     "load",
     "parallel",
     "parity",
+    "predict",
     "report",
     "speed",
+    "train",
     "usability",
 ]
 

@@ -15,8 +15,11 @@ from twinax.data import cluster, lengths
 from twinax.errors import BadInput
 from twinax.records import Options, Outcome, Run, write_atomically
 from twinax.report import html, markdown, terminal
+from twinax.run import trained
 from twinax.run.launch import Listener
-from twinax.run.plan import execute
+from twinax.run.plan import cross, execute
+from twinax.sources import is_file, resolve
+from twinax.train.recipe import chosen, task_of
 
 if TYPE_CHECKING:
     import pandas
@@ -29,6 +32,7 @@ STUDIES = {
     "graph": ("graph", "shapes", "control_flow"),
     "autodiff": ("derivative_cost", "autodiff", "conventions"),
     "conventions": ("conventions",),
+    "train": ("training",),
     "parallel": ("parallel",),
     "usability": ("code", "mistakes", "first_hour"),
 }
@@ -173,6 +177,79 @@ def graph(name: str, **choices: Any) -> Comparison:
 def autodiff(name: str, **choices: Any) -> Comparison:
     """What derivatives cost, how right they are, and at special points; arguments as for :func:`compare`."""
     return run_studies(STUDIES["autodiff"], name, **choices)
+
+
+def train(
+    name: str = "",
+    *,
+    preset: str = "tiny",
+    sides: Sequence[str] = (),
+    resume: str | Path | None = None,
+    **choices: Any,
+) -> Comparison:
+    """Train a twin on one side or on both, or go on with a training, on whatever side.
+
+    Args:
+        name: A twin of the zoo; ignored with ``resume``.
+        preset: ``tiny`` or ``full``.
+        sides: ``torch``, ``jax``; empty trains both (with ``resume``: those that the run trains).
+        resume: A training's folder: what is missing is trained from its newest checkpoints; a side that the run
+            did not train continues the other side's.
+        choices: ``settings`` (fields of :class:`twinax.records.Recipe`, or of the twin's configuration),
+            ``data``, ``keep``, ``checkpoint_s``; the others as for :func:`compare`.
+
+    Raises:
+        TwinaxError: The input cannot be used, or there is no room for the run.
+    """
+    if resume is not None:
+        if sides:
+            cross(Path(resume), make_options({"sides": tuple(sides)}).sides)
+        return run_studies(STUDIES["train"], name, resume=resume, **_heard(choices))
+    given = {**choices, "preset": preset, "sides": tuple(sides)}
+    check_training(name, make_options({k: v for k, v in given.items() if k in Options.model_fields}))
+    return run_studies(STUDIES["train"], name, **given)
+
+
+def _heard(choices: dict[str, Any]) -> dict[str, Any]:
+    return {key: choices[key] for key in ("listener", "command") if key in choices}
+
+
+def check_training(name: str, options: Options) -> None:
+    """Refuse settings and data that cannot be used, before a folder is made.
+
+    Raises:
+        BadInput: The twin has no task, or a setting or the data cannot be used.
+    """
+    twin = resolve(name) if not is_file(name) else None
+    if twin is None:
+        raise BadInput(f"{name} has no task: only twins of the zoo can be trained.", "See: twinax list")
+    twin, _ = chosen(twin, options.preset or "tiny", options.settings)
+    if options.data or "fit" in twin.programs:
+        task_of(twin).load(twin.config, options.data, 0, options.seed)
+
+
+def evaluate(path: str | Path, *, side: str = "", data: str = "", device: str = "cpu") -> list[dict[str, Any]]:
+    """Test scores of a training's best weights beside those of the baselines, per fold.
+
+    Args:
+        path: A training's folder, or a checkpoint's.
+        side: The side that computes them; empty takes the one that trained.
+        data: Where the data lie now; empty takes the place they were trained from.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        BadInput: There is no checkpoint, or the data are others.
+    """
+    return trained.evaluate(Path(path), side, data, device)
+
+
+def predict(path: str | Path, file: str | Path, *, side: str = "", device: str = "cpu") -> str:
+    """Predictions for the rows of a CSV file, as CSV text; arguments as for :func:`evaluate`.
+
+    Raises:
+        BadInput: The file cannot be used, or there is no checkpoint.
+    """
+    return trained.predict(Path(path), Path(file), side, device)
 
 
 def parallel(name: str, **choices: Any) -> Comparison:

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from twinax import cli_training
 from twinax.errors import TwinaxError
 
 app = typer.Typer(
@@ -76,6 +77,9 @@ LauncherOption = Annotated[
 Conventions = Annotated[
     bool, typer.Option("--conventions", help="Only print the gradients at special points; needs no twin.")
 ]
+Train = Annotated[
+    bool, typer.Option("--train", help="Also train both sides to the twin's target, and say how long it takes.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read in main
@@ -128,7 +132,12 @@ def _print(comparison: Any, as_json: bool, as_markdown: bool) -> None:
     raise typer.Exit(0 if comparison.passed else 1)
 
 
-ONLY = {"conventions": ("autodiff",), "ranks": ("parallel",), "cluster": ("parallel",)}
+ONLY = {
+    "conventions": ("autodiff",),
+    "ranks": ("parallel",),
+    "cluster": ("parallel",),
+    "train": ("compare",),
+}
 """Options that only some commands have."""
 
 
@@ -161,6 +170,7 @@ def _study(command: str, summary: str, example: str) -> None:
         cluster: ClusterFile = "",
         launcher: LauncherOption = Launcher.local,
         conventions: Conventions = False,
+        train: Train = False,
         as_json: AsJson = False,
         as_markdown: AsMarkdown = False,
         debug: Debug = False,
@@ -189,6 +199,7 @@ def _study(command: str, summary: str, example: str) -> None:
             ranks=_whole_numbers(ranks),
             cluster=cluster,
             launcher=launcher.value,
+            preset="tiny" if train else "",
         )
 
     run.__doc__ = f"{summary}\n\nExample: `{example}`"
@@ -227,6 +238,8 @@ _study(
     "What a person goes through: the code of both sides, common mistakes run, the first hour.",
     "twinax usability xor",
 )
+
+cli_training.add(app, _print)
 
 
 @app.command()

@@ -126,6 +126,13 @@ class Options(Frozen):
         ranks: Numbers of devices on which parallel strategies run; empty takes the defaults.
         launcher: Where cells are launched: on this machine, or spread over a Ray cluster.
         cluster: What the cost model predicts for; None predicts for nothing but this machine.
+        preset: How a twin is trained; empty trains (``tiny``) only what trains in seconds.
+        settings: Fields of the recipe and of the twin's configuration that have another value.
+        data: What it is trained on: a file, ``hf:ID``; empty takes the twin's own.
+        sides: Sides to train; empty takes all.
+        crossing: Whether a side continues a training that another side began.
+        keep: Checkpoints that are kept.
+        checkpoint_s: Seconds of training between two checkpoints.
     """
 
     quick: bool = False
@@ -141,6 +148,13 @@ class Options(Frozen):
     ranks: tuple[int, ...] = ()
     launcher: Literal["local", "ray"] = "local"
     cluster: Cluster | None = None
+    preset: Literal["", "tiny", "full"] = ""
+    settings: dict[str, Json] = {}
+    data: str = ""
+    sides: tuple[Literal["torch", "jax"], ...] = ()
+    crossing: bool = False
+    keep: int = Field(default=3, ge=1)
+    checkpoint_s: float = Field(default=60.0, gt=0)
 
 
 class Size(Frozen):
@@ -155,6 +169,60 @@ class Size(Frozen):
     dims: dict[str, int] = {}
 
 
+class Recipe(Frozen):
+    """How a twin is trained: the same numbers on both sides.
+
+    A twin whose program is ``fit`` has a solver instead of steps: only ``config`` counts.
+
+    Attributes:
+        config: What of the architecture (or of the solver) is set for this recipe.
+        optimizer: Update rule; see :class:`twinax.frameworks.base.Optimizer`.
+        learning_rate: The largest one of the schedule.
+        momentum: Of ``sgd``.
+        weight_decay: Decoupled in ``adamw``, part of the gradient in ``sgd`` and ``adam``.
+        schedule: After the warm-up: ``constant``; ``cosine`` or ``linear`` down to 0 at the last step.
+        warmup: Steps in which the learning rate grows from 0.
+        epochs: Times that every training example is used.
+        batch: Examples per step.
+        accumulate: Parts into which a step's batch is cut; their gradients are averaged.
+        clip: Largest norm of all gradients together; None leaves them as they are.
+        patience: Epochs without a better validation score after which training stops; None goes on.
+    """
+
+    config: dict[str, Json] = {}
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0, le=1e3)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, lt=1)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup: int = Field(default=0, ge=0)
+    epochs: int = Field(default=1, ge=1)
+    batch: int = Field(default=32, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    clip: float | None = Field(default=None, gt=0)
+    patience: int | None = Field(default=None, ge=1)
+
+
+class TaskInfo(Frozen):
+    """What the parent process needs to know of a twin's task; see :class:`twinax.twin.Task`.
+
+    Attributes:
+        recipes: By preset, ``tiny`` and ``full``.
+        metric: The score by which the best weights are chosen.
+        better: ``lower`` or ``higher``.
+        goal: What the test scores must reach: see :class:`twinax.twin.Task`.
+        folds: How many folds the data have.
+        brief: Whether it trains in seconds.
+    """
+
+    recipes: dict[str, Recipe]
+    metric: str
+    better: Literal["lower", "higher"]
+    goal: dict[str, Json]
+    folds: int = 1
+    brief: bool = False
+
+
 class TwinInfo(Frozen):
     """What the parent process needs to know of a twin; no code, no arrays.
 
@@ -166,7 +234,7 @@ class TwinInfo(Frozen):
         presets: Sizes by use: ``parity``, ``parity_quick``, ``speed``, ``speed_quick``.
         inputs: Names of the batch's arrays that go into the model, in order.
         sources: Source text of each side, shown next to each other in the report.
-        target: What training must reach, in words and numbers; empty when there is none.
+        task: What it is trained for; None where nothing is trained.
         notes: Known differences and limits that belong into every report on this twin.
     """
 
@@ -177,7 +245,7 @@ class TwinInfo(Frozen):
     presets: dict[str, Size]
     inputs: tuple[str, ...]
     sources: dict[str, str] = {}
-    target: dict[str, Json] = {}
+    task: TaskInfo | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -11,12 +11,12 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Num
 
-from twinax.records import Json, Size, TwinInfo
+from twinax.records import Json, Recipe, Size, TaskInfo, TwinInfo
 
 Array = Num[np.ndarray, "..."]
 Arrays = dict[str, Array]
@@ -24,6 +24,105 @@ Arrays = dict[str, Array]
 
 Config = Mapping[str, Json]
 """The architecture's numbers (depth, width, classes …): JSON, the same for both sides."""
+
+
+class Examples(Protocol):
+    """Examples of one use (train, valid, test) that can be taken by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Array, seed: int) -> Arrays:
+        """The examples with these numbers as one batch, in torch's layout; ``seed`` is for augmentation."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayExamples:
+    """Examples that lie in memory: arrays whose first axis is the example."""
+
+    arrays: Arrays
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def take(self, rows: Array, seed: int) -> Arrays:
+        return {name: array[rows] for name, array in self.arrays.items()}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a twin is trained and tested on, in NumPy; the same on both sides.
+
+    Attributes:
+        train: Examples to learn from.
+        valid: Examples by which training is stopped and the best weights are chosen.
+        test: Examples that are looked at once, at the end.
+        config: What the data fixes of the architecture: features, classes.
+        preparation: What was fitted on the training examples and is needed to read another file in the same
+            way: means, deviations, categories, names of columns. It goes into every checkpoint, as JSON.
+        aside: By split (``valid``, ``test``): arrays that the model does not see and scores need: dates,
+            unscaled targets, what baselines forecast.
+        about: One line for people: where the data come from, how many examples.
+    """
+
+    train: Examples
+    valid: Examples
+    test: Examples
+    config: Config
+    preparation: Mapping[str, Json]
+    aside: Mapping[str, Arrays]
+    about: str
+
+
+Row = dict[str, Json]
+"""One line of a CSV file."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a twin is trained for.
+
+    Attributes:
+        load: ``(config, data, fold, seed) -> dataset``. ``data`` names the source: ``""`` is the default,
+            which needs no network; a path; ``hf:ID``. ``fold`` counts from 0: in fold k+1 the training data
+            reach further. Raises BadInput that names the file, the column and the row.
+        prepare: ``(config, preparation, file) -> (batch, rows)``: a user's file as model inputs, and its rows
+            as they are to be written back, beside the predictions.
+        scores: ``(preparation, aside, outputs) -> {metric: value}`` of one split; the loss is added by others.
+        baselines: ``dataset -> {name: {metric: value}}``: the same metrics on the test split, of simpler ways.
+        predictions: ``(preparation, outputs) -> rows``: outputs in the data's own units, one row per example.
+        recipes: How it is trained: ``tiny`` (minutes on a CPU) and ``full`` (the published size).
+        metric: The score by which the best weights are chosen on ``valid``.
+        better: ``lower`` or ``higher``.
+        goal: What the test scores of ``tiny`` must reach: ``at_most`` and ``at_least``: metric → value;
+            ``near``: metric → [value, distance]; ``claim``: the same in words.
+        folds: How many folds there are.
+        brief: It trains in seconds: ``compare`` trains it without being asked.
+    """
+
+    load: Callable[[Config, str, int, int], Dataset]
+    prepare: Callable[[Config, Mapping[str, Json], Path], tuple[Arrays, list[Row]]]
+    scores: Callable[[Mapping[str, Json], Arrays, Arrays], dict[str, float]]
+    baselines: Callable[[Dataset], dict[str, dict[str, float]]]
+    predictions: Callable[[Mapping[str, Json], Arrays], list[Row]]
+    recipes: Mapping[str, Recipe]
+    metric: str
+    better: str
+    goal: Mapping[str, Json]
+    folds: int = 1
+    brief: bool = False
+
+    @property
+    def info(self) -> TaskInfo:
+        """What the parent process needs to know."""
+        return TaskInfo(
+            recipes=dict(self.recipes),
+            metric=self.metric,
+            better=self.better,
+            goal=dict(self.goal),
+            folds=self.folds,
+            brief=self.brief,
+        )
 
 
 @dataclass(frozen=True)
@@ -34,6 +133,7 @@ class Twin:
 
         build(config) -> model                   # torch.nn.Module | flax.nnx.Module, untrained
         loss(outputs, batch) -> scalar           # in that framework; batch: name -> array
+        fit(config, batch) -> weights            # program "fit" only: a solver, in that framework
 
     Attributes:
         name: The name in the catalogue, for example ``resnet50`` or ``bert/encoder``.
@@ -50,9 +150,10 @@ class Twin:
             clock starts, and activations are moved back before they are compared).
         configure: ``(checkpoint path, config) -> config``: sizes that a checkpoint's own
             ``config.json`` states; None when the architecture is fixed.
+        fitted: ``(config, weights) -> config``: sizes that weights found by ``fit`` have; None where they
+            have no others than the configuration's.
         optional: Patterns of names that a checkpoint may lack, or hold besides the model's own.
-        target: What training must reach; the *training* study reads it. Keys: ``optimizer``,
-            ``learning_rate``, ``steps``, ``loss_at_most`` / ``loss_near`` / ``accuracy``, ``claim``.
+        task: What it is trained for; None where nothing is trained.
         tensor_plan: Which layers tensor parallelism shards, and how: pattern of module paths (torch names) →
             ``column`` or ``row`` (see :data:`twinax.frameworks.parallel.Plan`).
         notes: Known differences, shown in every report.
@@ -70,8 +171,9 @@ class Twin:
     programs: tuple[str, ...] = ("forward", "loss", "grad", "step")
     channels_last: bool = False
     configure: Callable[[Path, Config], Config] | None = None
+    fitted: Callable[[Config, Arrays], Config] | None = None
     optional: tuple[str, ...] = ()
-    target: Mapping[str, Json] = field(default_factory=dict)
+    task: Task | None = None
     tensor_plan: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     loader: Callable[[Twin, str], Any] | None = None
@@ -97,7 +199,7 @@ class Twin:
             presets=dict(self.presets),
             inputs=self.inputs,
             sources={side: _source(module) for side, module in self.sides.items()},
-            target=dict(self.target),
+            task=self.task.info if self.task else None,
             notes=self.notes,
         )
 

@@ -231,13 +231,23 @@ def test_a_fact_that_one_side_does_not_tell_is_an_asymmetry() -> None:
 
 
 def test_training_that_misses_its_target_is_a_problem() -> None:
-    *rest, last = runs.trained().records
-    missed = last.model_copy(update={"measurements": last.measurements | {"met": False}})
-    found = analyse(runs.run([*rest, missed])).of("training")
+    *rest, jax, nudged = runs.trained().records
+    missed = jax.model_copy(update={"measurements": jax.measurements | {"met": False}})
+    found = analyse(runs.run([*rest, missed, nudged])).of("training")
     assert [(f.figures["side"], f.verdict, f.severity) for f in found] == [
         ("torch", "met", "good"),
         ("jax", "missed", "problem"),
     ]
+
+
+@pytest.mark.parametrize(("apart", "verdict"), [(0.0, "alike"), (1e-6, "alike"), (0.01, "apart")])
+def test_curves_that_part_faster_than_rounding_explains_are_told(apart: float, verdict: str) -> None:
+    torch, jax, nudged = runs.trained().records[-3:]
+    fold = jax.measurements["folds"][0]
+    moved = {**fold, "losses": [loss + apart for loss in fold["losses"]]}
+    other = jax.model_copy(update={"measurements": jax.measurements | {"folds": [moved]}})
+    (found,) = analyse(runs.run([torch, other, nudged])).of("training_curves")
+    assert found.verdict == verdict and (verdict == "alike" or "from step 1 on" in found.title)
 
 
 def test_every_cell_that_did_not_end_well_is_told() -> None:

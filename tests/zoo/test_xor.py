@@ -18,9 +18,9 @@ def train(twin, seed):
     weights = {name: torch.from_numpy(array) for name, array in twin.init(twin.config, seed).items()}
     model.load_state_dict(weights)
     batch = {"points": torch.from_numpy(POINTS), "labels": torch.from_numpy(LABELS)}
-    target = twin.target
-    rule = torch.optim.SGD(model.parameters(), lr=target["learning_rate"], momentum=target["momentum"])
-    for _ in range(target["steps"]):
+    recipe = twin.task.recipes["tiny"]
+    rule = torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
+    for _ in range(recipe.epochs):
         rule.zero_grad()
         code.loss(model(batch["points"]), batch).backward()
         rule.step()
@@ -32,17 +32,16 @@ def train(twin, seed):
 def test_a_hidden_layer_learns_it(seed):
     twin = zoo.resolve("xor")
     loss, predictions = train(twin, seed)
-    assert loss <= twin.target["loss_at_most"]
-    assert ((predictions > 0.5) == (LABELS > 0.5)).mean() == twin.target["accuracy"]
+    assert loss <= twin.task.goal["at_most"]["loss"]
+    assert ((predictions > 0.5) == (LABELS > 0.5)).mean() == twin.task.goal["at_least"]["accuracy"]
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_straight_line_cannot(seed):
     twin = zoo.resolve("xor/logistic")
     loss, predictions = train(twin, seed)
-    assert loss == pytest.approx(math.log(2), abs=1e-6) and twin.target["loss_near"] == pytest.approx(
-        loss, abs=1e-6
-    )
+    assert loss == pytest.approx(math.log(2), abs=1e-6)
+    assert twin.task.goal["near"]["loss"][0] == pytest.approx(loss, abs=1e-6)
     np.testing.assert_allclose(predictions, 0.5, atol=1e-4)
 
 

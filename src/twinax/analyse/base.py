@@ -21,6 +21,7 @@ Kind = Literal[
     "busy_host",
     "fairness",
     "training",
+    "training_curves",
     "graph",
     "work",
     "breaks",

@@ -1,4 +1,4 @@
-"""Under what conditions it was measured: fairness, the host, training, and how cells ended."""
+"""Under what conditions it was measured: fairness, the host, and how cells ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twinax.records import MODES, Json, Outcome, Record, Run
 
 def findings(run: Run, timings: Timings) -> list[Finding]:
     """Everything beside the figures that a reader must know."""
-    return [*_busy(timings), *_fairness(run), *_training(run), *_cells(run)]
+    return [*_busy(timings), *_fairness(run), *_cells(run)]
 
 
 def _busy(timings: Timings) -> list[Finding]:
@@ -83,36 +83,6 @@ def _text(value: Json) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)
-
-
-def _training(run: Run) -> list[Finding]:
-    """Whether each side reached what training must reach."""
-    found = []
-    for record in run.of("training"):
-        if record.outcome is not Outcome.OK or "met" not in record.measurements:
-            continue
-        trained = record.measurements
-        met = bool(trained["met"])
-        accuracy = trained.get("accuracy")
-        right = f", accuracy {words.percent(accuracy)}" if accuracy is not None else ""
-        found.append(
-            Finding(
-                kind="training",
-                title=f"{words.SIDES[record.cell.side]} {'meets' if met else 'misses'} its target after "
-                f"{words.count(trained['steps'], 'step')}: loss {trained['final_loss']:.4f}{right}. "
-                f"{trained.get('claim', '')}".strip(),
-                verdict="met" if met else "missed",
-                severity="good" if met else "problem",
-                evidence=(record.cell.id,),
-                figures={
-                    "side": record.cell.side,
-                    "loss": trained["final_loss"],
-                    "accuracy": accuracy,
-                    "steps": trained["steps"],
-                },
-            )
-        )
-    return found
 
 
 ENDINGS: dict[Outcome, tuple[str, Severity]] = {

@@ -20,6 +20,7 @@ from twinax.analyse import (
     parity,
     shapes,
     speed,
+    training,
     usability,
 )
 from twinax.analyse.base import Findings
@@ -37,6 +38,7 @@ def analyse(run: Run) -> Findings:
         *speed.times(timings),
         *cost.findings(run, timings),
         *calibration.findings(run, timings, ratios),
+        *training.findings(run),
         *graph.findings(run),
         *shapes.findings(run),
         *control_flow.findings(run),

@@ -113,6 +113,8 @@ def _probed(findings: Findings) -> list[str]:
     loud = [f for f in findings.of("breaks") if f.severity == "warning"]
     whole = [f for f in findings.of("breaks") if f.figures["program"] == "forward"]
     kinds: tuple[Kind, ...] = (
+        "training",
+        "training_curves",
         "workload",
         "recompiles",
         "cost_of_derivatives",
@@ -169,7 +171,7 @@ def _because(findings: Findings, best: dict[str, Finding | None]) -> list[str]:
         reasons += [f.title for f in findings.of("memory")]
     elif ratio := findings.one("speed"):
         reasons.append(ratio.title)
-    reasons += [f.title for f in findings.of("training")]
+    reasons += [f.title for kind in ("training", "training_curves") for f in findings.of(kind)]
     return reasons
 
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from twinax.frameworks.training import Training
 from twinax.records import Json
 from twinax.twin import Array, Arrays, Config
 
@@ -34,7 +35,10 @@ class Optimizer:
     """An update rule with its numbers: the same on both sides.
 
     ``sgd``: v ← μ v + g;  θ ← θ − η v  (Polyak, 1964; no dampening, no Nesterov).
-    ``adamw``: Loshchilov & Hutter, arXiv:1711.05101, with bias correction and ε outside the root.
+    ``adam``: Kingma & Ba, arXiv:1412.6980, with bias correction and ε outside the root.
+    ``adamw``: the same with decoupled weight decay: Loshchilov & Hutter, arXiv:1711.05101.
+
+    In ``sgd`` and ``adam`` the decay λ θ is part of the gradient.
     """
 
     name: str
@@ -298,6 +302,10 @@ class Runner(ABC):
                 None switches dropout off.
             step: Also make one step of the optimizer given to :meth:`load`, and stay there.
         """
+
+    @abstractmethod
+    def training(self, clip: float | None) -> Training:
+        """Steps in a row with the optimizer given to :meth:`load`; ``clip`` bounds the gradients' norm."""
 
     @abstractmethod
     def dropouts(self, batch: Arrays) -> list[DropoutSite]:

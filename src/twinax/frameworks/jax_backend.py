@@ -32,12 +32,14 @@ from twinax.frameworks.base import (
 from twinax.frameworks.jax_models import Tap as ModelTap
 from twinax.frameworks.jax_models import Tree, as_jax_model
 from twinax.frameworks.jax_recording import Later, Tap, named_outputs
+from twinax.frameworks.jax_training import JaxTraining
 from twinax.records import Json
 from twinax.twin import Arrays, Config
 from twinax.weights.checkpoint import fit
 from twinax.weights.rules import WeightMap
 
-STATE_KEYS = {"sgd": {"momentum": "trace"}, "adamw": {"exp_avg": "mu", "exp_avg_sq": "nu"}}
+_MOMENTS = {"exp_avg": "mu", "exp_avg_sq": "nu"}
+STATE_KEYS = {"sgd": {"momentum": "trace"}, "adam": _MOMENTS, "adamw": _MOMENTS}
 """Optimizer → our name of each of its slots → Optax's."""
 
 
@@ -136,13 +138,16 @@ class JaxRunner(Runner):
     def parameters(self) -> list[str]:
         return list(self._torch_named(self.params))
 
+    def training(self, clip: float | None) -> JaxTraining:
+        return JaxTraining(self, clip)
+
     def _optimizer_state(self, opt_state: Tree) -> Arrays:
         assert self.rule is not None
         state: Arrays = {}
         for ours, theirs in STATE_KEYS[self.rule.name].items():
             slots = self._torch_named(optax.tree_utils.tree_get(opt_state, theirs))
             state |= {f"{ours}.{name}": array for name, array in slots.items()}
-        if self.rule.name == "adamw":
+        if self.rule.name != "sgd":
             state["step"] = np.asarray(float(optax.tree_utils.tree_get(opt_state, "count")))
         return state
 
@@ -400,9 +405,12 @@ class JaxRunner(Runner):
 def make_transform(rule: Optimizer) -> optax.GradientTransformation:
     """The update rule in Optax."""
     if rule.name == "sgd":
-        step = optax.sgd(rule.learning_rate, momentum=rule.momentum or None)
-        return optax.chain(optax.add_decayed_weights(rule.weight_decay), step) if rule.weight_decay else step
-    return optax.adamw(rule.learning_rate, *rule.betas, eps=rule.eps, weight_decay=rule.weight_decay)
+        step = optax.sgd(rule.learning_rate, momentum=rule.momentum)
+    elif rule.name == "adam":
+        step = optax.adam(rule.learning_rate, *rule.betas, eps=rule.eps)
+    else:
+        return optax.adamw(rule.learning_rate, *rule.betas, eps=rule.eps, weight_decay=rule.weight_decay)
+    return optax.chain(optax.add_decayed_weights(rule.weight_decay), step) if rule.weight_decay else step
 
 
 def make_update(transform: optax.GradientTransformation) -> Callable[..., Any]:

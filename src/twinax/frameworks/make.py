@@ -27,6 +27,12 @@ def make_runner(cell: Cell, twin: Twin, weights: Arrays) -> Runner:
     )
 
 
+def fit(cell: Cell, twin: Twin, batch: Arrays) -> Arrays:
+    """The weights that the side's solver (program ``fit``) finds for these training examples."""
+    training = importlib.import_module(f"twinax.frameworks.{cell.side}_training")
+    return training.fit(twin.code(cell.side), twin.config, batch, cell.dtype, cell.device)
+
+
 def make_parallel_runner(cell: Cell, twin: Twin, weights: Arrays, timeout: float) -> ParallelRunner:
     """This process's part of the cell: the cell's mode is the strategy. It joins the group.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from twinax.frameworks.base import (
     SideCode,
     refusal,
 )
+from twinax.frameworks.torch_training import TorchTraining
 from twinax.records import Json
 from twinax.twin import Arrays, Config
 from twinax.weights.checkpoint import fit
@@ -36,10 +37,9 @@ COUNTER = "num_batches_tracked"
 COMPILING = {"compile": None, "compile_static": False, "compile_dynamic": True}
 """Modes that compile, with what ``dynamic`` is to torch.compile."""
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_STATE_KEYS = {
-    "sgd": {"momentum": "momentum_buffer"},
-    "adamw": {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"},
-}
+_MOMENTS = {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+STATE_KEYS = {"sgd": {"momentum": "momentum_buffer"}, "adam": _MOMENTS, "adamw": _MOMENTS}
+"""Optimizer → our name of each of its slots → torch's."""
 
 
 class TorchRunner(Runner):
@@ -93,34 +93,25 @@ class TorchRunner(Runner):
         return [name for name, _ in self.model.named_parameters()]
 
     def _make_optimizer(self, rule: Optimizer, state: Arrays | None) -> torch.optim.Optimizer:
-        parameters = list(self.model.parameters())
-        if rule.name == "sgd":
-            made: torch.optim.Optimizer = torch.optim.SGD(
-                parameters, lr=rule.learning_rate, momentum=rule.momentum, weight_decay=rule.weight_decay
-            )
-        else:
-            made = torch.optim.AdamW(
-                parameters,
-                lr=rule.learning_rate,
-                betas=rule.betas,
-                eps=rule.eps,
-                weight_decay=rule.weight_decay,
-            )
+        made = make_optimizer(rule, self.model.parameters())
         if not state:
             return made
         for name, parameter in self.model.named_parameters():
-            slots = {theirs: state[f"{ours}.{name}"] for ours, theirs in _STATE_KEYS[rule.name].items()}
+            slots = {theirs: state[f"{ours}.{name}"] for ours, theirs in STATE_KEYS[rule.name].items()}
             made.state[parameter] = {k: torch.tensor(v).to(parameter) for k, v in slots.items()}
-            if rule.name == "adamw":
+            if "step" in state:
                 made.state[parameter]["step"] = torch.tensor(float(state["step"]))
         return made
+
+    def training(self, clip: float | None) -> TorchTraining:
+        return TorchTraining(self, clip)
 
     def _optimizer_state(self) -> Arrays:
         assert self.optimizer is not None and self.rule is not None
         state: Arrays = {}
         for name, parameter in self.model.named_parameters():
             slots = self.optimizer.state[parameter]
-            for ours, theirs in _STATE_KEYS[self.rule.name].items():
+            for ours, theirs in STATE_KEYS[self.rule.name].items():
                 value = slots.get(theirs)
                 state[f"{ours}.{name}"] = _view(value if value is not None else torch.zeros_like(parameter))
             if "step" in slots:
@@ -395,6 +386,18 @@ class TorchRunner(Runner):
             "attention kernel": "as the model's source writes it",
             "matrix library": "oneDNN/MKL" if torch.backends.mkldnn.is_available() else "BLAS",
         }
+
+
+def make_optimizer(rule: Optimizer, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """The update rule in torch.optim."""
+    if rule.name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=rule.learning_rate, momentum=rule.momentum, weight_decay=rule.weight_decay
+        )
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[rule.name]
+    return kind(
+        parameters, lr=rule.learning_rate, betas=rule.betas, eps=rule.eps, weight_decay=rule.weight_decay
+    )
 
 
 def own_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from twinax.report import (
     parity_charts,
     shape_tables,
     speed_charts,
+    training_charts,
     usability_charts,
     usability_tables,
 )
@@ -72,7 +73,7 @@ def _charts(run: Run, findings: Findings) -> dict[str, list[Chart]]:
         "speed": speed_charts.speed_charts(findings),
         "cost": speed_charts.cost_charts(findings),
         "calibration": speed_charts.calibration_charts(findings),
-        "training": parity_charts.training_charts(run),
+        "training": training_charts.charts(run, findings),
         "graph": graph_tables.charts(findings),
         "autodiff": autodiff_charts.charts(findings),
         "shapes": shape_tables.charts(findings),

@@ -169,28 +169,3 @@ def _trajectory(found: dict[str, Json] | None) -> Chart | None:
     logarithmic(figure)
     note = "“From itself”: weights nudged by one unit in the last place. Twins agree when they part no faster."
     return finished("trajectory", "Free-running drift beside its envelope", note, figure)
-
-
-def training_charts(run: Run) -> list[Chart]:
-    """The loss of each side that was trained."""
-    records = [r for r in run.of("training") if r.measurements.get("losses")]
-    if not records:
-        return []
-    import plotly.graph_objects as go
-
-    figure = figure_of(height=300)
-    for record, dash in zip(records, ("solid", "dot"), strict=False):
-        side = record.cell.side
-        figure.add_trace(
-            go.Scatter(
-                x=record.measurements["loss_steps"],
-                y=record.measurements["losses"],
-                name=words.SIDES[side],
-                mode="lines",
-                line={"color": COLOURS[side], "width": 2.5, "dash": dash},
-                hovertemplate="%{y:.4f}",
-            )
-        )
-    figure.update_xaxes(title_text="step")
-    figure.update_yaxes(title_text="loss", rangemode="tozero")
-    return [finished("training", "Training loss", "Dotted over solid where the two coincide.", figure)]

@@ -17,6 +17,7 @@ from twinax.report import (
     probe_tables,
     shape_tables,
     tables,
+    training_tables,
     usability_tables,
 )
 from twinax.report.tables import Mark, Table, marked
@@ -129,7 +130,13 @@ def _calibration(findings: Findings) -> Section:
 
 
 def _training(findings: Findings) -> Section:
-    return Section("training", "Does it learn what it must?", _said(findings.of("training")), "training")
+    return Section(
+        "training",
+        "Does it learn what it must?",
+        _said((*findings.of("training"), *findings.of("training_curves"))),
+        "training",
+        _some(training_tables.of_test(findings), training_tables.runs(findings)),
+    )
 
 
 def _fairness(findings: Findings) -> Section:

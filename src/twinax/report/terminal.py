@@ -129,6 +129,7 @@ def _beside(findings: Findings) -> list[Finding]:
         *steps,
         *findings.of("memory"),
         *findings.of("training"),
+        *findings.of("training_curves"),
     ]
     probed = [f for kind in PROBED for f in findings.of(kind)]
     if findings.of("speed"):  # beside the answer to "which is faster" only what warns has room

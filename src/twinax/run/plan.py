@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from twinax.errors import BadInput, DiskFull, FrameworkMissing, RunError, WeightsError
 from twinax.measure import host
@@ -150,6 +151,25 @@ def begin(
     )
     run.save(folder)
     return run, folder
+
+
+def cross(folder: Path, sides: tuple[Literal["torch", "jax"], ...]) -> None:
+    """Let other sides go on with the trainings of a run: from its newest checkpoints, in its folder.
+
+    What has ended keeps its record; what has not, and is not among the sides, is no longer planned.
+
+    Raises:
+        RunError: There is no run, or it trains nothing.
+    """
+    run = Run.load(folder)
+    if "training" not in run.studies:
+        raise RunError(f"{folder} holds no training.", "Give the folder that `twinax train` printed.")
+    ended = tuple(side for side in ("torch", "jax") if any(r.cell.side == side for r in run.of("training")))
+    wanted = tuple(side for side in ("torch", "jax") if side in ended or side in sides)
+    options = run.options.model_copy(update={"sides": wanted, "crossing": True})
+    groups = plan(run.twin, run.studies, options)
+    planned = tuple(cell for group in groups for cell in group.cells)
+    run.model_copy(update={"options": options, "planned": planned}).save(folder)
 
 
 def plan(info: TwinInfo, studies: Iterable[str], options: Options) -> list[Group]:

@@ -17,7 +17,7 @@ class GraphStudy(Study):
     """torch.export, the joint ATen graph, dynamo and inductor; jaxpr, StableHLO and XLA's optimised HLO."""
 
     name: ClassVar[str] = "graph"
-    needs: ClassVar[frozenset[str]] = frozenset(PROGRAMS)
+    needs: ClassVar[frozenset[str]] = frozenset({"forward"})
     verbs_module: ClassVar[str] = "twinax.studies.graph_verbs"
 
     def plan(self, info: TwinInfo, options: Options) -> list[Group]:
@@ -44,14 +44,14 @@ class GraphStudy(Study):
             crew.start(*group.cells)
         for cell in group.cells:
             with contextlib.suppress(CellFailed):
-                for program in programs(crew.options):  # both sides at once: nothing is timed here
+                for program in programs(crew.info, crew.options):  # both sides at once: nothing is timed here
                     kernels = not crew.options.quick  # inductor takes half a minute for a large model
                     crew.worker(cell).send("capture", program=program, kernels=kernels)
         for cell in group.cells:
             found: dict[str, Json] = {}
             files: dict[str, str] = {}
             try:
-                for program in programs(crew.options):
+                for program in programs(crew.info, crew.options):
                     answer = crew.worker(cell).receive()
                     found[program] = answer["found"]
                     files |= answer["files"]
@@ -64,6 +64,6 @@ class GraphStudy(Study):
             crew.stop(cell)
 
 
-def programs(options: Options) -> tuple[str, ...]:
+def programs(info: TwinInfo, options: Options) -> list[str]:
     """The programs to capture; a quick run leaves out the step, which takes dynamo longest to trace."""
-    return PROGRAMS[:2] if options.quick else PROGRAMS
+    return [p for p in (PROGRAMS[:2] if options.quick else PROGRAMS) if p in info.programs]

@@ -36,7 +36,7 @@ class ParityStudy(Study):
     """Outputs, loss, every gradient, buffers, and the state after each optimizer step."""
 
     name: ClassVar[str] = "parity"
-    needs: ClassVar[frozenset[str]] = frozenset({"forward", "loss", "grad", "step"})
+    needs: ClassVar[frozenset[str]] = frozenset({"forward", "loss"})
     paired: ClassVar[bool] = True
     verbs_module: ClassVar[str] = "twinax.studies.parity_verbs"
 
@@ -89,6 +89,8 @@ class Proof:
         *self.sides, self.compare = group.cells
         self.crew, self.verdict = crew, Verdict()
         self.steps = steps_of(crew.options)
+        self.differentiable = "grad" in crew.info.programs
+        self.modes = ("eval", "train") if self.differentiable else ("eval",)
         self.wide = {c.side: c for c in self.sides if c.dtype == "float64"}
         self.narrow = {c.side: c for c in self.sides if c.dtype == "float32"}
         self.sites: list[Json] = []
@@ -103,8 +105,11 @@ class Proof:
         found |= self._single_passes()
         for cell in self.narrow.values():
             self.crew.stop(cell)
-        found["steps"] = {optimizer: self._steps(optimizer) for optimizer in OPTIMIZERS}
-        found["trajectory"] = self._free_running()
+        if "step" in self.crew.info.programs:
+            found["steps"] = {optimizer: self._steps(optimizer) for optimizer in OPTIMIZERS}
+            found["trajectory"] = self._free_running()
+        if "fit" in self.crew.info.programs:
+            self._fit()
         return found | self.verdict.measurements()
 
     # --- helpers -------------------------------------------------------------------------------
@@ -176,12 +181,12 @@ class Proof:
         rows: list[dict[str, Json]] = []
         found: dict[str, Json] = {}
         jax = [self.crew.worker(cells["jax"]) for cells in (self.wide, self.narrow)]
-        for mode in ("eval", "train"):  # both at once: the JAX workers compile while torch goes on
+        for mode in self.modes:  # both at once: the JAX workers compile while torch goes on
             for worker, bits in zip(jax, ("64", "32"), strict=True):
                 output = self._files(mode + bits)["jax"]
                 given = self._given(mode) | ({"again": True} if bits == "64" else self._asked_of_narrow(mode))
                 worker.send("evaluate", output=output, **given)
-        for mode in ("eval", "train"):
+        for mode in self.modes:
             self.crew.say(f"one pass in {mode} mode, float64 and float32")
             wide, narrow = self._files(f"{mode}64"), self._files(f"{mode}32")
             given = self._given(mode) | self._asked_of_narrow(mode)
@@ -195,7 +200,7 @@ class Proof:
             self.verdict.steady(mode, changed)
             compared = self._judge_pass(mode, wide, told, noise)
             if mode == "eval":
-                found["unproved"] = self._sensitivity(compared["gradients"], noise)
+                found["unproved"] = self._sensitivity(compared["gradients"], told["weights"], noise)
             far = self.judge.call("distances", reference=wide["torch"], others=narrow)
             rows += [self.verdict.narrow(mode, kind, far[kind], envelope[kind]) for kind in far]
             self._remove(*wide.values(), *narrow.values())
@@ -219,11 +224,12 @@ class Proof:
         return all(size(gradients[m["path"]][0]) <= BOUND for m in mine)
 
     def _given(self, mode: str) -> dict[str, Json]:
-        return {"train": mode == "train", "sites": self.sites}
+        return {"train": mode == "train", "sites": self.sites, "gradients": self.differentiable}
 
     def _asked_of_narrow(self, mode: str) -> dict[str, Json]:
         """A quick proof looks at float32's gradients in train mode only: one program less to compile."""
-        return {"record": False, "gradients": mode == "train" or not self.crew.options.quick}
+        asked = mode == "train" or not self.crew.options.quick
+        return {"record": False, "gradients": self.differentiable and asked}
 
     def _noise(self, back: Callable[[], None] | None = None, **setting: Json) -> Noise:
         """How far rounding moves tensors of a pass, or of a step, from the start; each is measured once.
@@ -272,19 +278,27 @@ class Proof:
         self.verdict.activations(mode, told["activations"], compared["activations"])
         return compared
 
-    def _sensitivity(self, gradients: Found, noise: Noise) -> list[str]:
-        """Parameters whose gradient is nothing but rounding, and which no output notices."""
+    def _sensitivity(self, gradients: Found, weights: Sequence[str], noise: Noise) -> list[str]:
+        """Parameters whose gradient is nothing but rounding, and which no output notices.
+
+        Where there are no gradients, every weight is changed to see whether an output notices.
+        """
+        if not self.differentiable:
+            return self._noticed(weights, list(weights))
         norms = {name: norm for name, (_, norm, _, _) in gradients.items()}
         small = [name for name in norms if not norms[name] > SMALL * max(norms.values())]
         floors = noise("gradients", small) if small else {}
         flat = [name for name in small if not norms[name] > NOISE * floors.get(name, 0.0)]
-        unproved = self.torch.call("insensitive", names=flat)["names"] if flat else []
+        return self._noticed(list(gradients), flat)
+
+    def _noticed(self, names: Sequence[str], doubtful: Sequence[str]) -> list[str]:
+        unproved = self.torch.call("insensitive", names=list(doubtful))["names"] if doubtful else []
         detail = f"nothing was proved about {', '.join(unproved)}: no output depends on them"
         self.verdict.check(
             "the output notices every parameter",
             "sensitivity",
-            dict.fromkeys(gradients, 0.0),
-            passed=len(unproved) < len(gradients),  # nothing at all noticed: the proof would be empty
+            dict.fromkeys(names, 0.0),
+            passed=len(unproved) < len(names),  # nothing at all noticed: the proof would be empty
             detail=detail if unproved else "",
         )
         return unproved
@@ -332,6 +346,19 @@ class Proof:
             for kind in AFTER_STEP
             if compared[kind]
         }
+
+    # --- fit -----------------------------------------------------------------------------------
+
+    def _fit(self) -> None:
+        """Each side's solver on the same examples: the weights that it finds, and what they answer."""
+        self.crew.say("each side's solver on the same examples, float64")
+        files = self._files("fit")
+        self._ask_both("fit", {side: {"output": path} for side, path in files.items()})
+        compared = self._compared(**files)
+        self._remove(*files.values())
+        for kind in ("weights", "outputs", "loss"):
+            errors = self.verdict.judged(kind, compared[kind], "after fit, float64", lambda kind, names: {})
+            self.verdict.check(f"{kind} after fit, float64", kind, errors)
 
     # --- free running --------------------------------------------------------------------------
 

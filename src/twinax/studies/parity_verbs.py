@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from twinax.compare import Difference, compare, difference, together
+from twinax.frameworks import make
 from twinax.frameworks.base import OPTIMIZERS, DropoutSite, Evaluation, Runner
 from twinax.records import Json, Options
 from twinax.studies import parity_files as files
@@ -187,6 +189,7 @@ def evaluate(
     answer = {
         "changed": first_change(result, once()) if again else "",
         "gradients": list(result.gradients),
+        "weights": list(weights),
         "activations": list(result.activations),
     }
     files.write(output, result)
@@ -238,8 +241,28 @@ def stand(context: Context, *, optimizer: str, state: str) -> dict[str, Json]:
     return {}
 
 
+def fit(context: Context, *, output: str) -> dict[str, Json]:
+    """Let the side's solver find weights for some batches' examples, and run the first batch through them."""
+    _, twin = _both(context)
+    batches = [_batch(context, index) for index in range(steps_of(context.options))]
+    examples = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    weights = make.fit(context.cell, twin, examples)
+    config = twin.fitted(twin.config, weights) if twin.fitted else twin.config
+    runner = make.make_runner(context.cell, replace(twin, config=config), weights)
+    result = runner.evaluate(batches[0], train=False, gradients=False)
+    result.buffers, result.weights = {}, weights
+    files.write(output, result, kinds=("outputs", "loss", "weights"))
+    return {}
+
+
 def noise(
-    context: Context, *, names: list[str], train: bool, sites: list[dict[str, Json]], optimizer: str = ""
+    context: Context,
+    *,
+    names: list[str],
+    train: bool,
+    sites: list[dict[str, Json]],
+    gradients: bool = True,
+    optimizer: str = "",
 ) -> dict[str, Json]:
     """How far tensors move when the weights move by one unit in the last place of float64.
 
@@ -247,6 +270,7 @@ def noise(
         names: Parameters, whose gradients, values and optimizer state are meant, or other tensors.
         train: Train mode.
         sites: Dropout layers.
+        gradients: Whether the model has any.
         optimizer: Also make one step of it, from the start.
 
     Returns:
@@ -259,7 +283,7 @@ def noise(
     def of_these(weights: Arrays) -> dict[str, Arrays]:
         runner.load(weights, OPTIMIZERS.get(optimizer))
         batch, step = _batch(context, 0), bool(optimizer)
-        result = runner.evaluate(batch, train=train, record=True, masks=masks, step=step)
+        result = runner.evaluate(batch, train=train, gradients=gradients, record=True, masks=masks, step=step)
         kept = {}
         for kind in KINDS[:-1]:
             held = files.arrays(result, kind)
@@ -297,7 +321,10 @@ def run_free(
 
 
 def insensitive(context: Context, *, names: list[str]) -> dict[str, Json]:
-    """Which of these parameters can be changed by half without any output noticing (eval mode)."""
+    """Which of these weights can be changed by half without any output noticing (eval mode).
+
+    Whole numbers are turned by one place along their first axis.
+    """
     runner, _ = _both(context)
     weights = _start(context)
     runner.load(weights)
@@ -306,9 +333,13 @@ def insensitive(context: Context, *, names: list[str]) -> dict[str, Json]:
     unnoticed = []
     for name in names:
         draw = np.random.default_rng([context.options.seed, zlib.crc32(name.encode()), 2])
-        array = weights[name].astype(np.float64)
-        size = float(np.sqrt(np.mean(array**2))) or 1.0
-        runner.load({**weights, name: array + 0.5 * size * draw.standard_normal(array.shape)})
+        array = weights[name]
+        if np.issubdtype(array.dtype, np.floating):
+            size = float(np.sqrt(np.mean(array.astype(np.float64) ** 2))) or 1.0
+            changed = array.astype(np.float64) + 0.5 * size * draw.standard_normal(array.shape)
+        else:
+            changed = np.roll(array, 1, axis=0)
+        runner.load({**weights, name: changed})
         after = runner.evaluate(batch, train=False, gradients=False, record=True).outputs
         if together(compare(before, after).values()) < 1e-12:
             unnoticed.append(name)
@@ -395,6 +426,7 @@ VERBS: Mapping[str, Verb] = {
         own_dropout,
         evaluate,
         step,
+        fit,
         stand,
         noise,
         run_free,

@@ -6,46 +6,130 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from twinax.frameworks.base import Optimizer
+from twinax.errors import BadInput
+from twinax.frameworks.make import make_runner
 from twinax.records import Json
 from twinax.studies.base import Context, Verb
+from twinax.train import checkpoint, setting
+from twinax.train.checkpoint import Checkpoint
+from twinax.train.loop import Loop
+from twinax.train.setting import CHECKPOINTS, Setting
+from twinax.train.solve import Solve
+from twinax.twin import Arrays, Twin
 
-KEPT = 200  # points of the loss curve that are kept
+COMPARED = ("twin", "dtype", "recipe", "data", "fold", "seed", "config", "preparation")
+"""What a checkpoint must share with a training that continues it."""
 
 
-def train(context: Context) -> dict[str, Json]:
-    """Train on the twin's own data from its NumPy-made weights, and hold the result against the target."""
-    assert context.runner is not None and context.twin is not None
-    twin, target = context.twin, context.twin.target
-    steps = int(target["steps"])
-    rule = Optimizer(target["optimizer"], target["learning_rate"], momentum=target.get("momentum", 0.0))
-    context.runner.load(context.weights, rule)
-    (batch,) = twin.batches(twin.config, context.cell.size, context.options.seed, 1)
-    losses = [context.runner.evaluate(batch, train=True, step=True).loss for _ in range(steps)]
-    last = context.runner.evaluate(batch, train=False, gradients=False)
-    probability = last.outputs["probability"].ravel()
-    accuracy = float(np.mean((probability > 0.5) == (batch["labels"].ravel() > 0.5)))
-    kept = sorted({*range(0, steps, max(1, steps // KEPT)), steps - 1})
+def open_training(context: Context, *, fold: int) -> dict[str, Json]:
+    """Read the data, and take up the newest whole checkpoint where there is one."""
+    assert context.twin is not None
+    made = setting.make(context.twin, context.cell, context.options, context.folder, fold)
+    start = found(context, made, fold)
+    if "fit" in made.twin.programs:
+        learner: Loop | Solve = Solve(context.cell, made, start)
+    else:
+        weights = _initial(context, made.twin)
+        runner = make_runner(context.cell, made.twin, weights)
+        learner = Loop(runner, made, start, weights)
+    context.memory["learner"], context.memory["setting"] = learner, made
+    side = start.facts.side if start else ""
+    return {"step": learner.step, "steps": learner.steps, "side": side}
+
+
+def _initial(context: Context, twin: Twin) -> Arrays:
+    """What training starts from: a checkpoint that the user gave, else the twin's own draw."""
+    if context.options.weights:
+        return context.weights
+    weights = twin.init(twin.config, context.options.seed)
+    return nudged(weights, context.cell.dtype) if context.cell.repeat else weights
+
+
+def nudged(weights: Arrays, dtype: str) -> Arrays:
+    """Every weight moved by one unit in the last place of the type it is trained in, up or down at random."""
+    draw = np.random.default_rng(0x11)
+    moved: Arrays = {}
+    for name, array in weights.items():
+        if np.issubdtype(array.dtype, np.floating):
+            wide = array.astype(np.float64 if dtype == "float64" else np.float32)
+            up = np.where(draw.random(wide.shape) < 0.5, -np.inf, np.inf).astype(wide.dtype)
+            moved[name] = np.nextafter(wide, up)
+        else:
+            moved[name] = array
+    return moved
+
+
+def found(context: Context, made: Setting, fold: int) -> Checkpoint | None:
+    """The newest whole checkpoint of this training; with ``crossing``, of whatever side.
+
+    Raises:
+        BadInput: There is one, but of another training.
+    """
+    places = [made.checkpoints]
+    if context.options.crossing:
+        places = [context.folder / CHECKPOINTS / side / f"fold-{fold + 1}" for side in ("torch", "jax")]
+    known = [start for start in map(checkpoint.newest, places) if start is not None]
+    if not known:
+        return None
+    start = max(known, key=lambda c: c.facts.step)
+    differs = [
+        key for key in COMPARED if getattr(start.facts, key) != checkpoint.plain(getattr(made.facts, key))
+    ]
+    if "fit" in made.twin.programs:  # its solver found sizes that the setting cannot know
+        differs = [key for key in differs if key != "config"]
+    if differs:
+        key = differs[0]
+        raise BadInput(
+            f"The checkpoint of {start.facts.twin}, step {start.facts.step}, is of another training: its {key} "
+            f"is {_short(getattr(start.facts, key))}, not {_short(getattr(made.facts, key))}.",
+            "Continue with what it was begun with, or begin anew in another folder.",
+        )
+    return start
+
+
+def _short(value: Json) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def advance(context: Context, *, seconds: float) -> dict[str, Json]:
+    """Train for about so long, and say how it stands."""
+    learner, made = _learner(context)
+    learner.advance(seconds)
+    valid = getattr(learner, "valid", None)
+    losses = getattr(learner, "losses", None)
     return {
-        "steps": steps,
-        "loss_steps": kept,
-        "losses": [losses[i] for i in kept],
-        "final_loss": last.loss,
-        "accuracy": accuracy,
-        "predictions": probability.tolist(),
-        "met": met(target, last.loss, accuracy),
-        "claim": target["claim"],
+        "done": learner.done,
+        "step": learner.step,
+        "steps": learner.steps,
+        "seconds": learner.seconds,
+        "loss": losses[-1] if losses else None,
+        "valid": valid[-1][made.task.metric] if valid else None,
+        "metric": made.task.metric,
     }
 
 
-def met(target: Mapping[str, Json], loss: float, accuracy: float) -> bool:
-    """Whether a result reaches the target; NaN reaches none."""
-    near = target.get("loss_near")
-    return (
-        loss <= target.get("loss_at_most", float("inf"))
-        and accuracy >= target.get("accuracy", 0.0)
-        and (near is None or abs(loss - near) < 1e-3)
-    )
+def finish(context: Context) -> dict[str, Json]:
+    """Test scores beside those of simpler ways."""
+    learner, made = _learner(context)
+    measured = learner.finish()
+    return measured | {
+        "baselines": made.task.baselines(made.dataset),
+        "about": made.dataset.about,
+        "recipe": made.recipe.model_dump(),
+        "parameters": int(sum(a.size for a in made_weights(learner).values())),
+    }
 
 
-VERBS: Mapping[str, Verb] = {"train": train}
+def made_weights(learner: Loop | Solve) -> Arrays:
+    """The learner's weights now."""
+    return learner.weights if isinstance(learner, Solve) else learner.runner.weights()
+
+
+def _learner(context: Context) -> tuple[Loop | Solve, Setting]:
+    learner, made = context.memory["learner"], context.memory["setting"]
+    assert isinstance(learner, Loop | Solve) and isinstance(made, Setting)
+    return learner, made
+
+
+VERBS: Mapping[str, Verb] = {verb.__name__: verb for verb in (open_training, advance, finish)}

@@ -25,7 +25,7 @@ from twinax.frameworks.parallel import (
     Traffic,
     micro_batches,
 )
-from twinax.frameworks.torch_backend import _STATE_KEYS, own_tensors
+from twinax.frameworks.torch_backend import STATE_KEYS, make_optimizer, own_tensors
 from twinax.frameworks.torch_parallel.batch_norm import layers as batch_norms
 from twinax.frameworks.torch_parallel.counting import Collectives, kept_for_backward, local_bytes
 from twinax.frameworks.torch_parallel.engine import Data, Engine, Setting, put
@@ -178,7 +178,7 @@ class TorchParallelRunner(ParallelRunner):
         self, made: torch.optim.Optimizer, rule: Optimizer, parameters: Mapping[str, nn.Parameter]
     ) -> Arrays:
         state: Arrays = {}
-        for ours, theirs in _STATE_KEYS[rule.name].items():
+        for ours, theirs in STATE_KEYS[rule.name].items():
             held = {name: _or_zeros(made.state[p].get(theirs), p) for name, p in parameters.items()}
             state.update({f"{ours}.{name}": array for name, array in self._gather(held).items()})
         steps = [float(s["step"]) for s in made.state.values() if "step" in s]
@@ -289,21 +289,6 @@ def join(membership: Membership, backend: str) -> None:
         rank=membership.process,
         world_size=membership.processes,
         timeout=timeout,
-    )
-
-
-def make_optimizer(rule: Optimizer, parameters: Any) -> torch.optim.Optimizer:
-    """The rule in torch, over this rank's parameters."""
-    if rule.name == "sgd":
-        return torch.optim.SGD(
-            list(parameters), lr=rule.learning_rate, momentum=rule.momentum, weight_decay=rule.weight_decay
-        )
-    return torch.optim.AdamW(
-        list(parameters),
-        lr=rule.learning_rate,
-        betas=rule.betas,
-        eps=rule.eps,
-        weight_decay=rule.weight_decay,
     )
 
 
