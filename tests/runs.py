@@ -540,7 +540,9 @@ def trained() -> Run:
             "seconds": 2.5,
             "goal_s": 1.25,
             "sides": [[side, 0, 2000]],
-            "valid": [{"step": s, "seconds": s / 800, **scores, "loss": v} for s, v in zip(steps, losses)],
+            "valid": [
+                {"step": s, "seconds": s / 800, **scores, "loss": v} for s, v in zip(steps, losses, strict=True)
+            ],
             "best": [losses[-1], 2000],
             "test": scores,
             "baselines": {"always 1": {"accuracy": 0.5}},

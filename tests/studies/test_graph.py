@@ -31,7 +31,8 @@ class Worker:
 
 class Crew:
     def __init__(self, twin, options, folder, fails):
-        self.twin, self.options, self.folder, self.fails, self.workers = twin, options, folder, fails, {}
+        self.twin, self.info, self.options = twin, twin.info, options
+        self.folder, self.fails, self.workers = folder, fails, {}
 
     def worker(self, cell):
         if cell.id not in self.workers:
