@@ -80,23 +80,32 @@ class Loop:
         begin = time.perf_counter()
         before = self.seconds
         while not self.done and time.perf_counter() - begin < seconds:
-            self._make_step()
+            self.make_step()
             self.seconds = before + time.perf_counter() - begin
             if self.step % self.order.steps_per_epoch == 0:
                 self._end_epoch()
             if self.seconds - self.saved_at >= self.setting.every_s:
                 self.save()
-        self._read(0)
+        self.wait()
         self.seconds = before + time.perf_counter() - begin
         self._show()
         if self.done:
             self.save()
 
-    def _make_step(self) -> None:
+    def make_step(self) -> None:
+        """One step; on return it may still be under way (see :meth:`wait`)."""
         rate = learning_rate(self.recipe, self.step, self.steps)
         self.pending.append(self.training.step(self.order.parts(self.step, self.sites), rate))
         self.step += 1
         self._read(IN_FLIGHT - 1)
+
+    def wait(self) -> None:
+        """Wait for the steps that are under way.
+
+        Raises:
+            BadInput: The loss is no number any more.
+        """
+        self._read(0)
 
     def _read(self, left: int) -> None:
         """Wait for steps until only so many are under way."""
@@ -120,7 +129,7 @@ class Loop:
     # --- epochs --------------------------------------------------------------------------------
 
     def _end_epoch(self) -> None:
-        self._read(0)
+        self.wait()
         scores, _ = scores_of(self.runner, self.setting, "valid")
         self.valid.append({"step": self.step, "seconds": self.seconds, **scores})
         score, task = scores[self.setting.task.metric], self.setting.task
@@ -157,7 +166,7 @@ class Loop:
 
     def save(self) -> None:
         """Write a checkpoint of where the training stands."""
-        self._read(0)
+        self.wait()
         self._show_weights()
         self.events.flush()
         mine = (self.setting.facts.side, self.begun, self.step)
