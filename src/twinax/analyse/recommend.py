@@ -216,6 +216,8 @@ def _what_to_run(findings: Findings) -> str:
     parity = findings.one("parity")
     if parity and parity.verdict == "holds":
         return "Measure speed on both sides: twinax speed, or twinax compare."
+    if findings.of("training"):
+        return f"Ask for parity, speed and training together: twinax compare {findings.twin} --train."
     return "Run twinax compare with both frameworks installed: parity first, then speed."
 
 

@@ -42,9 +42,10 @@ def _scores(record: Record) -> Finding:
         verdict = "met" if found["met"] else "missed"
         goal = f" {'Meets' if found['met'] else 'Misses'} its goal: {found['claim']}"
     steps = sum(fold["step"] for fold in folds)
+    how = f"trained for {words.count(steps, 'step')}" if folds[0]["losses"] else "fitted by its solver"
     return Finding(
         kind="training",
-        title=f"{words.SIDES[record.cell.side]}, trained for {words.count(steps, 'step')} in "
+        title=f"{words.SIDES[record.cell.side]}, {how} in "
         f"{words.seconds(sum(fold['seconds'] for fold in folds))}{_crossed(folds)}: {told}.{goal}",
         verdict=verdict,
         severity=severities[verdict],

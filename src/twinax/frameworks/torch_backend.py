@@ -265,7 +265,7 @@ class TorchRunner(Runner):
     def _program(self, program: str) -> Callable[[tuple[Tensor, ...], dict[str, Tensor]], Any]:
         """``run(the model's arguments, the whole batch)``; the loss reads the batch."""
         model, forward, objective = self.model, self._forward, self._objective
-        optimizer = self.optimizer or self._make_optimizer(Optimizer("sgd", 1e-4, momentum=0.9), None)
+        optimizer = self._stepping(program)
         model.train(program != "forward")
         if self.mode in COMPILING:
             dynamic = COMPILING[self.mode]
@@ -286,6 +286,12 @@ class TorchRunner(Runner):
             optimizer.step()
 
         return {"forward": serve, "grad": grad, "step": step}[program]
+
+    def _stepping(self, program: str) -> Any:
+        """The optimizer of program ``step``; the others need none, and a model may have no parameters."""
+        if program != "step":
+            return None
+        return self.optimizer or self._make_optimizer(Optimizer("sgd", 1e-4, momentum=0.9), None)
 
     def _forward(self, arguments: tuple[Tensor, ...], data: dict[str, Tensor]) -> Any:
         return self.model(*arguments)
@@ -356,7 +362,7 @@ class TorchRunner(Runner):
     def capture(self, program: str, batch: Arrays, *, kernels: bool) -> Captured:
         data, saved = self._on_device(batch), self.weights()
         self.model.train(program != "forward")
-        optimizer = self.optimizer or self._make_optimizer(Optimizer("sgd", 1e-4, momentum=0.9), None)
+        optimizer = self._stepping(program)
         subject = torch_graph.Subject(self.model, self.code.loss, self.inputs, optimizer)
         try:
             return torch_graph.capture(program, subject, data, kernels=kernels)

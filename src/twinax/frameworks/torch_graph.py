@@ -39,7 +39,7 @@ class Subject:
     model: nn.Module
     loss: Callable[[Any, Mapping[str, Tensor]], Tensor]
     inputs: Sequence[str]
-    optimizer: torch.optim.Optimizer
+    optimizer: Any  # of program `step` alone
 
     def forward(self, data: Mapping[str, Tensor]) -> Any:
         """The model's outputs."""
