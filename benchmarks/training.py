@@ -40,9 +40,7 @@ def main() -> None:
                     seconds = statistics.median(s for answer in answers for s in answer["checkpoint_s"])
                     share = f"{100 * seconds / MINUTE:.2f} %"
                     costs.append([name, preset, side, f"{seconds * 1e3:.0f} ms", share])
-    table(
-        ["twin", "preset", "side", "bare", "twinax / bare", "95 % interval", "0.97 to 1.03", "samples"], rows
-    )
+    table(["twin", "preset", "side", "bare", "twinax / bare", "95 % interval", "0.97 to 1.03", "samples"], rows)
     table(["twin", "preset", "side", "a checkpoint", "of a minute"], costs)
 
 

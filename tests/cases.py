@@ -22,6 +22,13 @@ _SMALL = {
     ),
 }
 _SMALL["bert/encoder"] = _SMALL["bert"]
+_SMALL["lstm"] = ({"hidden": 6, "bidirectional": True, "window": 8}, Size(batch=3, dims={"time": 8}))
+_SMALL["gru"] = _SMALL["lstm"]
+_SMALL["knn"] = ({"rows": 60, "features": 4, "k": 5}, Size(batch=9))
+_SMALL["knn/regressor"] = ({"rows": 60, "features": 4, "k": 5}, Size(batch=9))
+_SMALL["svm"] = ({"features": 4, "support_vectors": 7}, Size(batch=9))
+_SMALL["svm/linear"] = ({"features": 4}, Size(batch=9))
+_SMALL["svm/regressor"] = ({"features": 4, "support_vectors": 7}, Size(batch=9))
 
 TWINS = tuple(_SMALL)
 

@@ -92,9 +92,7 @@ def jax_loop(made: Any, weights: Any) -> Callable[[int], None]:
     params = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(holder.params))
     kind = {"adam": optax.adam, "adamw": optax.adamw}[recipe.optimizer]
     decay = {"weight_decay": recipe.weight_decay} if recipe.optimizer == "adamw" else {}
-    transform = optax.chain(
-        optax.clip_by_global_norm(recipe.clip or 1e9), kind(recipe.learning_rate, **decay)
-    )
+    transform = optax.chain(optax.clip_by_global_norm(recipe.clip or 1e9), kind(recipe.learning_rate, **decay))
 
     @jax.jit(donate_argnums=(0, 1, 2))
     def step(params: Any, rest: Any, state: Any, batch: Any) -> Any:

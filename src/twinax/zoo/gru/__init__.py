@@ -1,0 +1,1 @@
+"""A gated recurrent unit that forecasts returns and volatility."""

@@ -1,0 +1,1 @@
+"""Exact k nearest neighbours: a classifier with calibrated probabilities, and a regressor."""

@@ -1,0 +1,1 @@
+"""Support vector machines: C-SVC and ε-SVR with kernels, and linear C-SVC."""
