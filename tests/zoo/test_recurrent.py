@@ -95,6 +95,7 @@ def test_torch_side_is_torchs_own_layer(kind, layers, bidirectional, written_out
 @pytest.mark.parametrize("kind", KINDS)
 def test_jax_side_is_torchs_own_layer(kind, layers, bidirectional):
     layer, x, outputs, last = reference(kind, layers, bidirectional)
+    jax.config.update("jax_enable_x64", True)
     settings = lstm_jax.Config(**config(layers, bidirectional))
     module = JAX[kind](settings, rngs=nnx.Rngs(0))
     graph, _, rest = nnx.split(module, nnx.Param, ...)

@@ -121,12 +121,13 @@ def test_the_goal_is_reached_on_both_sides(name, seed):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_sides_find_one_machine_in_float64(name):
-    _, _, found = solved(name, "float64", 0)
+    _, ds, found = solved(name, "float64", 0)
     (ours, outputs, loss), (theirs, others, other) = found["torch"], found["jax"]
     assert ours.keys() == theirs.keys()
-    for key, array in outputs.items():
-        np.testing.assert_allclose(array, others[key], atol=5e-3, err_msg=key)
-    assert loss == pytest.approx(other, abs=1e-3)
+    for key, array in {**ours, **outputs}.items():
+        other_array = theirs[key] if key in theirs else others[key]
+        assert array.shape == other_array.shape, key
+        assert np.linalg.norm(array - other_array) <= 1e-9 * np.linalg.norm(array), key
+    assert loss == pytest.approx(other, rel=1e-9)
     if "support_vectors" in ours:  # far fewer than examples
-        assert ours["support_vectors"].shape[1] == 16
-        assert len(ours["support_vectors"]) == pytest.approx(len(theirs["support_vectors"]), abs=5)
+        assert 0 < len(ours["support_vectors"]) < 0.7 * len(ds.train)

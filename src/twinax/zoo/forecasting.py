@@ -8,7 +8,7 @@ fitted on the days up to the fold's cut.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +32,16 @@ def daily(found: ohlcv.Prices) -> tuple[Array, Array]:
 
     ``return``: ln C_t / C_{t−1}. ``log_volatility``: ln of √(ln²(H/L) / (4 ln 2)) (Parkinson, *Journal of
     Business* 53, 1980), or, on a day with H = L, of |return| √(π/2), which estimates the same for normal
-    returns; at least one basis point. ``overnight``: ln O_t / C_{t−1}. ``volume_change``: ln of
-    (V_t + 1) / (V_{t−1} + 1), 0 where the source has no volume.
+    returns; at least one basis point. ``overnight``: ln O_t / C_{t−1}. ``volume_change``: ln V_t / V_{t−1}, 0
+    where one of the two is unknown or 0.
     """
     returns = np.diff(np.log(found.close))
     overnight = np.log(found.open[1:] / found.close[:-1])
     spread = np.log(found.high[1:] / found.low[1:]) / np.sqrt(4 * np.log(2))
     volatility = np.where(spread > 0, spread, np.abs(returns) * np.sqrt(np.pi / 2))
-    change = np.zeros_like(returns) if found.volume is None else np.diff(np.log(found.volume + 1))
+    volume = np.zeros(len(found)) if found.volume is None else found.volume
+    known = (volume[1:] > 0) & (volume[:-1] > 0)
+    change = np.where(known, np.diff(np.log(np.maximum(volume, 1))), 0.0)
     features = [returns, np.log(np.maximum(volatility, LEAST)), overnight, change]
     return np.stack(features, axis=1), found.dates[1:]
 
@@ -151,7 +153,7 @@ def load(config: Config, data: str, fold: int, seed: int) -> Dataset:
         valid=splits["valid"],
         test=splits["test"],
         config={"features": len(FEATURES)},
-        preparation=scaler.json,
+        preparation={**scaler.json, "volume": found.volume is not None},
         aside=aside,
         about=about,
     )
@@ -194,10 +196,17 @@ def prepare(config: Config, preparation: Mapping[str, Json], file: Path) -> tupl
     """Every window of a CSV file; a row is what is forecast at the close of its date.
 
     Raises:
-        BadInput: The file cannot be used, or has fewer days than a window.
+        BadInput: The file cannot be used, lacks the volume from which was learnt, or has fewer days than a window.
     """
     window, _ = _sizes(config)
     found = ohlcv.read(file)
+    if not preparation["volume"]:
+        found = replace(found, volume=None)
+    elif found.volume is None:
+        raise BadInput(
+            f"{file} lacks the column volume, from which the model has learnt.",
+            "Add it, or train on data without volume.",
+        )
     if len(found) <= window:
         raise BadInput(
             f"{file} has {len(found)} days; a window of {window} returns needs {window + 1}.", "Give more days."

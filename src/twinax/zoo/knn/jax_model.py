@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax import Array, lax
 
-from twinax.zoo.knn.plan import NEWTON_STEPS, PRIOR, TINY, Config, Plan, check, configured, plan
+from twinax.zoo.knn.plan import NEWTON_STEPS, POLISHES, PRIOR, TINY, Config, Plan, check, configured, plan
 
 
 class Classifier(nnx.Module):
@@ -154,7 +154,8 @@ def smallest(bounds: Array, p: Plan) -> tuple[Array, Array]:
     highest, place = lax.top_k(-members, p.candidates)
     member, column = place // p.candidates, place % p.candidates
     numbers = member * p.groups + jnp.take_along_axis(groups, column, 1)
-    return jnp.sort(numbers, 1), -highest[:, -1]
+    # a slice in place of the minimum would make XLA sort all members
+    return jnp.sort(numbers, 1), -highest.min(1)
 
 
 def ranks(x: Array, y: Array, metric: str) -> Array:
@@ -249,19 +250,26 @@ def calibrate(probability: Array, labels: Array, k: int) -> Array:
         z = a[:, None] * x + b[:, None]  # (10, n, classes)
         return (jnp.logaddexp(z, 0) - t * z).sum(1) + PRIOR / 2 * ((a - 1) ** 2 + b**2)
 
-    def step(_: Any, line: tuple[Array, Array]) -> tuple[Array, Array]:
-        a, b = line
+    def newton(a: Array, b: Array) -> tuple[Array, Array]:
         q = jax.nn.sigmoid(a * x + b)
         v = q * (1 - q)
         ga, gb = (x * (q - t)).sum(0) + PRIOR * (a - 1), (q - t).sum(0) + PRIOR * b
         haa, hab, hbb = (x * x * v).sum(0) + PRIOR, (x * v).sum(0), v.sum(0) + PRIOR
         determinant = haa * hbb - hab * hab
-        da, db = (hab * gb - hbb * ga) / determinant, (hab * ga - haa * gb) / determinant
+        return (hab * gb - hbb * ga) / determinant, (hab * ga - haa * gb) / determinant
+
+    def step(_: Any, line: tuple[Array, Array]) -> tuple[Array, Array]:
+        a, b = line
+        da, db = newton(a, b)
         tried_a, tried_b = a + steps * da, b + steps * db  # (10, classes)
         best = cost(tried_a, tried_b).argmin(0, keepdims=True)
         return jnp.take_along_axis(tried_a, best, 0)[0], jnp.take_along_axis(tried_b, best, 0)[0]
 
-    return jnp.stack(lax.fori_loop(0, NEWTON_STEPS, step, (jnp.ones_like(x[0]), jnp.zeros_like(x[0]))), 1)
+    a, b = lax.fori_loop(0, NEWTON_STEPS, step, (jnp.ones_like(x[0]), jnp.zeros_like(x[0])))
+    for _ in range(POLISHES):
+        da, db = newton(a, b)
+        a, b = a + da, b + db
+    return jnp.stack([a, b], 1)
 
 
 def without_itself(distances: Array, neighbours: Array) -> tuple[Array, Array]:

@@ -16,9 +16,11 @@ WEIGHTS = ("uniform", "distance")
 MIB = 2**20
 SPARE = 8  # candidates beyond k, so that the k-th distance is clear of what was left out
 LARGEST_GROUP = 16  # bounds that share a minimum
+LARGEST_BLOCK = 64  # queries at a time, so that their bounds stay in the processor's cache
 TINY = 1e-30  # absolute error of bounds: far more than underflow in float32 can cost
 PRIOR = 1e-3  # of the calibration: examples that it is worth
-NEWTON_STEPS = 25  # of the calibration
+NEWTON_STEPS = 25  # of the calibration, with the best of ten lengths
+POLISHES = 3  # whole steps after them: near the optimum each doubles the right digits
 
 
 @dataclass(frozen=True)
@@ -136,5 +138,5 @@ def plan(c: Config, queries: int, k: int, itemsize: int) -> Plan:
             f"which needs {needed:.2g} MiB.",
             f"Give a budget_mib of at least {np.ceil(needed * 10) / 10:g}.",
         )
-    blocks = -(-queries // min(max(queries, 1), budget // by_query))
+    blocks = -(-queries // min(LARGEST_BLOCK, budget // by_query))
     return Plan(candidates, group, groups, -(-queries // max(blocks, 1)), (4 * c.features + 32) * 2.0**-24)

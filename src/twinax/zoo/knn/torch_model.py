@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from twinax.zoo.knn.plan import NEWTON_STEPS, PRIOR, TINY, Config, Plan, check, configured, plan
+from twinax.zoo.knn.plan import NEWTON_STEPS, POLISHES, PRIOR, TINY, Config, Plan, check, configured, plan
 
 
 class Classifier(nn.Module):
@@ -134,7 +134,7 @@ def smallest(bounds: Tensor, p: Plan) -> tuple[Tensor, Tensor]:
     members = tiles.gather(2, groups[:, None].expand(-1, p.group, -1)).flatten(1)  # (b, group · candidates)
     lowest, place = members.topk(p.candidates, largest=False)
     member, column = place // p.candidates, place % p.candidates
-    return (member * p.groups + groups.gather(1, column)).sort(1).values, lowest[:, -1]
+    return (member * p.groups + groups.gather(1, column)).sort(1).values, lowest.amax(1)
 
 
 def ranks(x: Tensor, y: Tensor, metric: str) -> Tensor:
@@ -217,8 +217,8 @@ def calibrate(probability: Tensor, labels: Tensor, k: int) -> Tensor:
     """
     x = log_odds(probability, k)  # (n, classes)
     positive = labels[:, None] == torch.arange(x.shape[1], device=x.device)
-    count = positive.sum(0)
-    t = torch.where(positive, (count + 1) / (count + 2), 1 / (len(x) - count + 2)).to(x.dtype)
+    count = positive.sum(0).to(x.dtype)  # two whole numbers would divide in float32
+    t = torch.where(positive, (count + 1) / (count + 2), 1 / (len(x) - count + 2))
     a, b = torch.ones_like(x[0]), torch.zeros_like(x[0])
     steps = 2.0 ** -torch.arange(10, device=x.device, dtype=x.dtype)[:, None]  # (10, 1)
 
@@ -226,16 +226,22 @@ def calibrate(probability: Tensor, labels: Tensor, k: int) -> Tensor:
         z = a[:, None] * x + b[:, None]  # (10, n, classes)
         return (torch.logaddexp(z, torch.zeros_like(z)) - t * z).sum(1) + PRIOR / 2 * ((a - 1) ** 2 + b**2)
 
-    for _ in range(NEWTON_STEPS):
+    def newton(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         q = torch.sigmoid(a * x + b)
         v = q * (1 - q)
         ga, gb = (x * (q - t)).sum(0) + PRIOR * (a - 1), (q - t).sum(0) + PRIOR * b
         haa, hab, hbb = (x * x * v).sum(0) + PRIOR, (x * v).sum(0), v.sum(0) + PRIOR
         determinant = haa * hbb - hab * hab
-        da, db = (hab * gb - hbb * ga) / determinant, (hab * ga - haa * gb) / determinant
+        return (hab * gb - hbb * ga) / determinant, (hab * ga - haa * gb) / determinant
+
+    for _ in range(NEWTON_STEPS):
+        da, db = newton(a, b)
         tried_a, tried_b = a + steps * da, b + steps * db  # (10, classes)
         best = cost(tried_a, tried_b).argmin(0, keepdim=True)
         a, b = tried_a.gather(0, best)[0], tried_b.gather(0, best)[0]
+    for _ in range(POLISHES):
+        da, db = newton(a, b)
+        a, b = a + da, b + db
     return torch.stack([a, b], 1)
 
 

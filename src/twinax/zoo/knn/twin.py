@@ -11,7 +11,7 @@ from twinax.twin import Arrays, Config, Twin
 from twinax.zoo.credit_risk import task
 
 _SIDES = {"torch": "twinax.zoo.knn.torch_model", "jax": "twinax.zoo.knn.jax_model"}
-_CONFIG = {"k": 10, "metric": "l2", "weights": "uniform", "budget_mib": 16.0, "rows": 2000, "features": 32}
+_CONFIG = {"k": 10, "metric": "l2", "weights": "uniform", "budget_mib": 64.0, "rows": 2000, "features": 32}
 
 
 def init(config: Config, seed: int) -> Arrays:

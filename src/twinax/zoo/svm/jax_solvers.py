@@ -100,15 +100,17 @@ def _intercept(slope: Array, beta: Array, lower: Array, upper: Array) -> Array:
     return jnp.where(free.any(), mean, middle)
 
 
-def _largest(values: Array) -> tuple[Array, Array]:
-    """The largest value and its index, the first where there are several.
+def _largest(values: Array, near: float | Array = 0.0, same: float = 0.0) -> tuple[Array, Array]:
+    """The largest value, and the index of the first that is at most ``near`` or a share ``same`` below it.
 
     In two levels: on a CPU, XLA's argmax of one long row takes four times as long.
     """
     rows = jnp.pad(values, (0, -len(values) % WIDTH), constant_values=-jnp.inf).reshape(-1, WIDTH)
     largest = rows.max(1)
-    row = jnp.argmax(largest)
-    return largest[row], row * WIDTH + jnp.argmax(rows[row])
+    best = largest.max()
+    bar = best * (1 - same) - near
+    row = jnp.argmax(largest >= bar)
+    return best, row * WIDTH + jnp.argmax(rows[row] >= bar)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -125,6 +127,7 @@ def _descend(
     """Steps until no pair violates the conditions by more than the tolerance: β, and how many there were."""
     shape, diagonal = slope.shape, gram.diagonal
     n, bottom, top = shape[1], lower.ravel(), upper.ravel()
+    snug = problem.SNUG * (upper - lower).max()
 
     def going(state: Any) -> Array:
         violation, step = state[2], state[3]
@@ -132,20 +135,20 @@ def _descend(
 
     def advance(state: Any) -> Any:
         slope, beta, _, step = state
-        steepest, i = _largest(jnp.where(beta < top, slope, -jnp.inf))
+        steepest, i = _largest(jnp.where(beta < top, slope, -jnp.inf), near=problem.NEAR * tolerance)
         row = gram.row(k, i % n)  # (n,)
         # slope along the pair i up, j down
         gain = jnp.maximum(jnp.where(beta > bottom, steepest - slope, 0), 0)  # (r · n,)
         violation, _ = _largest(gain)
         # second order: the pair that lowers the objective most, gain² / (2 curvature)
         curvature = jnp.maximum(diagonal[i % n] + diagonal - 2 * row, problem.TINY)  # (n,)
-        _, j = _largest((gain.reshape(shape) ** 2 / curvature).ravel())
+        _, j = _largest((gain.reshape(shape) ** 2 / curvature).ravel(), same=problem.SAME)
         up, down = top[i] - beta[i], beta[j] - bottom[j]  # how far each can go
         size = jnp.minimum(gain[j] / curvature[j % n], jnp.minimum(up, down))
         wrong = violation > tolerance
         size = jnp.where(wrong, size, 0)  # the loop ends after a look that finds nothing wrong
-        beta_i = jnp.where(size == up, top[i], beta[i] + size)
-        beta_j = jnp.where(size == down, bottom[j], beta[j] - size)
+        beta_i = jnp.where(up - size <= snug, top[i], beta[i] + size)
+        beta_j = jnp.where(down - size <= snug, bottom[j], beta[j] - size)
         slope = (slope.reshape(shape) - size * (row - gram.row(k, j % n))).ravel()
         return slope, beta.at[i].set(beta_i).at[j].set(beta_j), violation, step + wrong
 
@@ -301,13 +304,18 @@ def _platt(decisions: Array, signs: Array) -> tuple[Array, Array, Array, Array]:
         _, _, step, done = state
         return ~done & (step < problem.PLATT_STEPS)
 
-    def advance(state: Any) -> Any:
-        a, b, step, _ = state
+    def newton(a: Array, b: Array) -> tuple[Array, Array, Array]:
+        """Newton's step, and how steep the objective is along it."""
         g1, g2, d2 = slopes(a, b)
         h11, h22, h21 = (f * f * d2).sum() + problem.TINY, d2.sum() + problem.TINY, (f * d2).sum()
         determinant = h11 * h22 - h21 * h21
         da, db = -(h22 * g1 - h21 * g2) / determinant, -(h11 * g2 - h21 * g1) / determinant
-        start, slope = objective(a, b), g1 * da + g2 * db
+        return da, db, g1 * da + g2 * db
+
+    def advance(state: Any) -> Any:
+        a, b, step, _ = state
+        da, db, slope = newton(a, b)
+        start = objective(a, b)
 
         def too_far(size: Array) -> Array:
             return (size >= 1e-10) & (objective(a + size * da, b + size * db) >= start + 1e-4 * size * slope)
@@ -321,4 +329,7 @@ def _platt(decisions: Array, signs: Array) -> tuple[Array, Array, Array, Array]:
     b = jnp.log((negative + 1) / (positive + 1)).astype(f.dtype)
     a = jnp.zeros_like(b)
     a, b, _, done = jax.lax.while_loop(going, advance, (a, b, 0, steepest(a, b) < 1e-5))
+    for _ in range(problem.POLISHES):
+        da, db, _ = newton(a, b)
+        a, b = a + da, b + db
     return a, b, steepest(a, b), done

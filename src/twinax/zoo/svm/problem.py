@@ -17,10 +17,14 @@ SOLVERS = ("smo", "dual", "primal")
 LOSSES = ("hinge", "squared_hinge")
 FOLDS = 5  # of the cross-validation that Platt scaling is fitted on
 TINY = 1e-12  # curvature of a pair of points that lie on each other (libsvm's TAU)
-CERTAIN = (
-    1e-7  # how near to 0 and 1 coupled probabilities come (as in libsvm): their system then has a solution
-)
+# What differs by rounding alone counts as equal, so that both sides take the same pairs in the same order:
+# after a step the pair's slopes are equal, and rounding would say which of the two is steeper.
+NEAR = 1e-6  # of two slopes, in tolerances
+SAME = 1e-9  # of two gains, as a share of the larger
+SNUG = 1e-12  # of a variable and its bound, as a share of the largest range
+CERTAIN = 1e-7  # how near to 0 and 1 coupled probabilities come: their linear system then has a solution
 PLATT_STEPS = 100  # of Newton's method, at most
+POLISHES = 2  # whole Newton steps at the end: near the optimum each doubles the right digits
 REFRESHES = 10  # times that SMO's gradient is computed anew, at most
 
 

@@ -85,6 +85,11 @@ def _intercept(slope: Tensor, beta: Tensor, lower: Tensor, upper: Tensor) -> Ten
     return (slope[beta < upper].max() + slope[beta > lower].min()) / 2
 
 
+def first(mask: Tensor) -> int:
+    """Index of the first True."""
+    return int(mask.view(torch.uint8).argmax())
+
+
 def _descend(
     c: Config, gram: Gram, slope: Tensor, beta: Tensor, lower: Tensor, upper: Tensor, limit: int
 ) -> tuple[Tensor, int]:
@@ -98,20 +103,23 @@ def _descend(
     grow = torch.zeros_like(slope).masked_fill_(beta >= upper, -math.inf)  # 0 where β can grow
     shrink = torch.zeros_like(slope).masked_fill_(beta <= lower, math.inf)  # 0 where β can shrink
     flat_grow, flat_shrink = grow.view(-1), shrink.view(-1)
+    snug = problem.SNUG * float((upper - lower).max())
     for step in range(limit):
-        steepest, i = (slope + grow).view(-1).max(0)
-        i = int(i)
+        growing = (slope + grow).view(-1)
+        steepest = float(growing.max())
+        i = first(growing >= steepest - problem.NEAR * c.tolerance)
         row = gram.row(i % n)  # (n,)
         gain = (steepest - slope).sub_(shrink).clamp_(min=0)  # (r, n): slope along the pair i up, j down
         if float(gain.max()) <= c.tolerance:
             return torch.tensor(at, dtype=slope.dtype, device=slope.device).view_as(slope), step
         # second order: the pair that lowers the objective most, gain² / (2 curvature)
         curvature = torch.add(diagonal, row, alpha=-2).add_(diagonals[i % n]).clamp_(min=problem.TINY)  # (n,)
-        j = int((gain * gain).div_(curvature).argmax())
+        lowering = (gain * gain).div_(curvature).view(-1)  # (r · n,)
+        j = first(lowering >= (1 - problem.SAME) * float(lowering.max()))
         up, down = top[i] - at[i], at[j] - bottom[j]  # how far each can go
         size = min(float(gain.view(-1)[j]) / float(curvature[j % n]), up, down)
-        at[i] = top[i] if size == up else at[i] + size
-        at[j] = bottom[j] if size == down else at[j] - size
+        at[i] = top[i] if up - size <= snug else at[i] + size
+        at[j] = bottom[j] if down - size <= snug else at[j] - size
         flat_grow[i] = -math.inf if at[i] == top[i] else 0.0
         flat_shrink[j] = math.inf if at[j] == bottom[j] else 0.0
         flat_shrink[i] = flat_grow[j] = 0.0
@@ -229,28 +237,37 @@ def platt(decisions: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
     f, y = decisions[signs != 0], signs[signs != 0]
     positive, negative = float((y > 0).sum()), float((y < 0).sum())
     # targets that a prior moves off 0 and 1
-    t = torch.where(y > 0, (positive + 1) / (positive + 2), 1 / (negative + 2)).to(f)
+    t = torch.where(y > 0, f.new_tensor((positive + 1) / (positive + 2)), f.new_tensor(1 / (negative + 2)))
 
     def objective(a: Tensor, b: Tensor) -> Tensor:  # −Σ t log p + (1 − t) log (1 − p), p = 1 / (1 + e^z)
         z = a * f + b
         return (t * z + torch.nn.functional.softplus(-z, threshold=math.inf)).sum()
 
-    a, b = f.new_zeros(()), f.new_tensor(math.log((negative + 1) / (positive + 1)))
-    steepest = math.inf
-    for _ in range(problem.PLATT_STEPS):
+    def newton(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The gradient, and Newton's step."""
         p = torch.sigmoid(-(a * f + b))
         d1, d2 = t - p, p * (1 - p)
         g1, g2 = (f * d1).sum(), d1.sum()
-        steepest = max(abs(float(g1)), abs(float(g2)))
-        if steepest < 1e-5:
-            return a, b
         h11, h22, h21 = (f * f * d2).sum() + problem.TINY, d2.sum() + problem.TINY, (f * d2).sum()
         determinant = h11 * h22 - h21 * h21
-        da, db = -(h22 * g1 - h21 * g2) / determinant, -(h11 * g2 - h21 * g1) / determinant
+        return g1, g2, -(h22 * g1 - h21 * g2) / determinant, -(h11 * g2 - h21 * g1) / determinant
+
+    a, b = f.new_zeros(()), f.new_tensor(math.log((negative + 1) / (positive + 1)))
+    steepest = math.inf
+    for _ in range(problem.PLATT_STEPS):
+        g1, g2, da, db = newton(a, b)
+        steepest = max(abs(float(g1)), abs(float(g2)))
+        if steepest < 1e-5:
+            break
         size, start, slope = 1.0, objective(a, b), g1 * da + g2 * db
         while size >= 1e-10 and objective(a + size * da, b + size * db) >= start + 1e-4 * size * slope:
             size /= 2
         if size < 1e-10:
-            return a, b  # nothing lowers it any more but rounding
+            break  # nothing lowers it any more but rounding
         a, b = a + size * da, b + size * db
-    raise problem.uncalibrated(steepest)
+    else:
+        raise problem.uncalibrated(steepest)
+    for _ in range(problem.POLISHES):
+        _, _, da, db = newton(a, b)
+        a, b = a + da, b + db
+    return a, b

@@ -117,7 +117,7 @@ def _twin(name: str, title: str, config: Config, task: Task, notes: tuple[str, .
 
 _SMO = (
     "Fitting: the torch side takes its steps in a Python loop of small tensor operations, the JAX side in one "
-    "compiled loop; both follow the same rule, so they differ by rounding and by where it breaks ties."
+    "compiled loop."
 )
 _PLATT = "Probabilities are fitted on five folds of held-out decisions: fitting costs six solves."
 
