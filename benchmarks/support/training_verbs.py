@@ -97,7 +97,7 @@ def jax_loop(made: Any, weights: Any) -> Callable[[int], None]:
     @jax.jit(donate_argnums=(0, 1, 2))
     def step(params: Any, rest: Any, state: Any, batch: Any) -> Any:
         def objective(params: Any) -> Any:
-            model = nnx.merge(graph, params, rest)
+            model = nnx.merge(graph, params, rest, copy=True)
             loss = code.loss(model(*(batch[name] for name in made.twin.inputs)), batch)
             return loss, nnx.split(model, nnx.Param, ...)[2]
 

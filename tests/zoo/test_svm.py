@@ -1,6 +1,7 @@
 """The twins of the support vector machine: parity, gradients, and the whole way from data to scores."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +132,18 @@ def test_both_sides_find_one_machine_in_float64(name):
     assert loss == pytest.approx(other, rel=1e-9)
     if "support_vectors" in ours:  # far fewer than examples
         assert 0 < len(ours["support_vectors"]) < 0.7 * len(ds.train)
+
+
+GERMAN = Path(__file__).parents[3] / "shared/data/german_credit/german.data"
+
+
+@pytest.mark.skipif(not GERMAN.exists(), reason="the German credit file is not here")
+def test_german_credit_is_ranked_alike_on_both_sides_and_better_than_chance():
+    twin, ds, found = solved("svm", "float64", 0, str(GERMAN))
+    auc = {
+        side: twin.task.scores(ds.preparation, ds.aside["test"], outputs)["auc"]
+        for side, (_, outputs, _) in found.items()
+    }
+    assert auc["torch"] == auc["jax"] > 0.7
+    for key, array in found["torch"][0].items():
+        np.testing.assert_allclose(array, found["jax"][0][key], rtol=1e-8, atol=1e-9, err_msg=key)

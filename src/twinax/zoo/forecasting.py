@@ -196,7 +196,7 @@ def prepare(config: Config, preparation: Mapping[str, Json], file: Path) -> tupl
     """Every window of a CSV file; a row is what is forecast at the close of its date.
 
     Raises:
-        BadInput: The file cannot be used, lacks the volume from which was learnt, or has fewer days than a window.
+        BadInput: The file cannot be used, lacks the volume that was learnt from, or is shorter than a window.
     """
     window, _ = _sizes(config)
     found = ohlcv.read(file)
