@@ -15,7 +15,7 @@ from twinax.studies.base import Context
 from twinax.train import setting
 from twinax.train.loop import Loop
 
-COUNT = 12  # steps per sample
+COUNT = {"tiny": 60, "full": 12}  # steps per sample
 
 
 def compare(context: Context, *, preset: str, rounds: int) -> dict[str, Json]:
@@ -40,8 +40,8 @@ def compare(context: Context, *, preset: str, rounds: int) -> dict[str, Json]:
         for name, run in order:
             run(2)
             begin = time.perf_counter()
-            run(COUNT)
-            found[name].append((time.perf_counter() - begin) / COUNT)
+            run(COUNT[preset])
+            found[name].append((time.perf_counter() - begin) / COUNT[preset])
     loop.save()  # compiles the gradients for the histograms
     for _ in range(3):
         begin = time.perf_counter()

@@ -1,5 +1,7 @@
 """Parity on every twin: a clean run raises nothing, and every fault is caught and located."""
 
+import functools
+
 import pytest
 
 from cases import TWINS, small
@@ -8,10 +10,16 @@ from inprocess import prove
 from twinax.records import Options
 
 
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """A twin's proof as it is; each is made once."""
+    return functools.cache(lambda name: prove(small(name), tmp_path_factory.mktemp("clean")))
+
+
 @pytest.mark.parametrize("name", TWINS)
-def test_a_clean_twin_raises_nothing(name, tmp_path):
+def test_a_clean_twin_raises_nothing(name, clean):
     twin = small(name)
-    record = prove(twin, tmp_path)
+    record = clean(name)
     found = record.measurements
     assert record.outcome == "ok", record.message
     assert found["holds"] and not found["mismatches"] and found["first_difference"] is None
@@ -27,9 +35,9 @@ BUFFERS = ("running_", "gamma", "prob_")
 
 
 @pytest.mark.parametrize("name", [name for name in TWINS if "step" in small(name).programs])
-def test_every_parameter_is_compared_in_every_step(name, tmp_path):
+def test_every_parameter_is_compared_in_every_step(name, clean):
     twin = small(name)
-    found = prove(twin, tmp_path).measurements
+    found = clean(name).measurements
     parameters = [n for n in twin.init(twin.config, 0) if not any(part in n for part in BUFFERS)]
     counts = {check["name"]: check["count"] for check in found["checks"]}
     for optimizer in ("sgd", "adamw"):

@@ -42,7 +42,14 @@ def test_a_mask_drawn_otherwise_is_seen(tmp_path, monkeypatch):
     assert not np.allclose(other.losses, whole.losses, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["knn", "knn/regressor", "svm", "svm/linear", "svm/regressor"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "knn",
+        "svm",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("knn/regressor", "svm/linear", "svm/regressor")),
+    ],
+)
 def test_weights_that_one_side_found_answer_alike_on_the_other(name, tmp_path):
     first = train(name, sides=("torch",), dtype="float64", output=tmp_path / "run")
     again = train(resume=tmp_path / "run", sides=("jax",))

@@ -46,15 +46,21 @@ class JaxTraining(Training):
         runner = self.runner
         data = [
             (
-                runner._on_device(part.batch),
-                {path: jnp.asarray(runner._inward(mask)) for path, mask in part.masks.items()},
+                {name: self._given(array) for name, array in part.batch.items()},
+                {path: runner._inward(mask) for path, mask in part.masks.items()},
             )
             for part in parts
         ]
         (runner.params, runner.state, runner.opt_state), loss, norm = self._step(
-            (runner.params, runner.state, runner.opt_state), data, jnp.asarray(learning_rate, runner.dtype)
+            (runner.params, runner.state, runner.opt_state), data, np.asarray(learning_rate, runner.dtype)
         )
         return Given(loss, norm)
+
+    def _given(self, array: Any) -> Any:
+        """An array as the step takes it, still NumPy: jit moves it, which costs less than to do so here."""
+        array = self.runner._inward(array)
+        floating = np.issubdtype(array.dtype, np.floating)
+        return array.astype(self.runner.dtype, copy=False) if floating else array
 
     @cached_property
     def _step(self) -> Any:
