@@ -1,8 +1,9 @@
 """The recurrent layers of ``lstm`` and ``gru`` against the frameworks' own: seconds per gradient.
 
-One layer, hidden 128, sequence 64, batch 32, float32: the gradient of the outputs' mean square with respect to every
-weight; torch eager against ``torch.nn.LSTM`` and ``torch.nn.GRU``, JAX (jit) against ``flax.nnx.RNN`` with each of its
-cells. All of a side live in one process and take turns in random order. A ratio above 1 means that ours is slower.
+One layer, hidden 128, sequence 64, batch 32, float32: the gradient of the outputs' mean square with respect to
+every weight; torch eager against ``torch.nn.LSTM`` and ``torch.nn.GRU``, JAX (jit) against ``flax.nnx.RNN``
+with each of its cells. All of a side live in one process and take turns in random order. A ratio above 1 means
+that ours is slower.
 
     python benchmarks/recurrent.py
 """
@@ -68,7 +69,7 @@ def compared(name: str, side: str, features: int) -> list[list[str]]:
             continue
         interval = ratio_interval([a for a, _ in calm], [b for _, b in calm], seed=0)
         between = f"{interval.low:.3f} to {interval.high:.3f}"
-        times = [f"{1e3 * median(sum(samples, [])):.2f} ms" for samples in (theirs, ours)]
+        times = [f"{1e3 * median([s for some in samples for s in some]):.2f} ms" for samples in (theirs, ours)]
         count = str(sum(len(b) for _, b in calm))
         rows.append([*start, *times, f"{interval.ratio:.3f}", between, verdict(interval), count])
     return rows

@@ -40,7 +40,7 @@ def _scores(record: Record) -> Finding:
     severities: dict[str, Severity] = {"met": "good", "missed": "problem", "trained": "note"}
     if found["promised"]:
         verdict = "met" if found["met"] else "missed"
-        goal = f" {'Meets' if found['met'] else 'Misses'} its goal: {found['claim']}"
+        goal = f" {'Meets' if found['met'] else 'Misses'} its goal."
     steps = sum(fold["step"] for fold in folds)
     how = f"trained for {words.count(steps, 'step')}" if folds[0]["losses"] else "fitted by its solver"
     return Finding(
@@ -54,6 +54,7 @@ def _scores(record: Record) -> Finding:
             "side": record.cell.side,
             "test": test,
             "baselines": found["baselines"],
+            "claim": found["claim"],
             "folds": len(folds),
             "steps": steps,
             "epochs": sum(fold["epochs"] for fold in folds),

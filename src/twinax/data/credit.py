@@ -107,8 +107,8 @@ def default_probability(columns: dict[str, Array]) -> Array:
 def expected_loss(columns: dict[str, Array]) -> Array:
     """The true mean share that is lost if the loan defaults, 0.05 + 0.9 / (1 + e^−w), by row.
 
-    w = −0.6 + 1.2 tanh(3 (a / i − 0.5)) + 2.5 (r − 0.3) − 0.8 [owning] + 1.5 max(u − 0.5, 0) + purpose, with the
-    amount a, the income i, the debt ratio r and the utilisation u.
+    w = −0.6 + 1.2 tanh(3 (a / i − 0.5)) + 2.5 (r − 0.3) − 0.8 [owning] + 1.5 max(u − 0.5, 0) + purpose, with
+    the amount a, the income i, the debt ratio r and the utilisation u.
     """
     w = (
         -0.6

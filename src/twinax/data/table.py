@@ -111,7 +111,7 @@ def read(place: str, names: Sequence[str] = ()) -> Table:
     for index, (line, cells) in enumerate(rows, 1):
         if len(cells) != len(head):
             raise BadInput(
-                f"{place}, row {index} (line {line}): {len(cells)} cells, where the first line has {len(head)}.",
+                f"{place}, row {index} (line {line}): {len(cells)} cells; the first line has {len(head)}.",
                 "Give every row as many cells, and put cells that hold the delimiter in quotes.",
             )
     columns = zip(*(cells for _, cells in rows), strict=True)
@@ -269,8 +269,8 @@ def learn(table: Table, features: Sequence[str], rows: Array) -> dict[str, Json]
         found[column] = sorted(set(cells))
         if len(found[column]) > MOST_CATEGORIES:
             raise BadInput(
-                f"{table.source}, column {column}: {len(found[column])} different texts in {len(rows)} training "
-                f"rows, more than the {MOST_CATEGORIES} categories that a column may have.",
+                f"{table.source}, column {column}: {len(found[column])} different texts in {len(rows)} "
+                f"training rows, more than the {MOST_CATEGORIES} categories that a column may have.",
                 "Leave out columns that name rather than describe (identifiers, dates), or group the values.",
             )
     return found

@@ -27,7 +27,8 @@ def of_test(findings: Findings) -> Table | None:
     names = {words.SIDES[f.figures["side"]]: f.figures["test"] for f in trained}
     baselines = trained[0].figures["baselines"]
     folds = trained[0].figures["folds"]
-    note = f"Means over {folds} folds, each trained on what came before its test days." if folds > 1 else ""
+    note = f"Means over {folds} folds, each trained on what came before its test days. " if folds > 1 else ""
+    note += f"Goal of the tiny preset: {trained[0].figures['claim']}"
     return _beside("Test scores", {**names, **baselines}, note)
 
 

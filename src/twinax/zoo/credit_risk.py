@@ -106,7 +106,7 @@ def load(kind: str, config: Config, data: str, fold: int, seed: int) -> Dataset:
 
 
 def split(target: Array, stratified: bool, seed: int) -> dict[str, Array]:
-    """Rows of ``train``, ``valid`` and ``test``, each in rising order; drawn within each class if stratified."""
+    """Rows of ``train``, ``valid``, ``test``, each in rising order; drawn within each class if stratified."""
     rng = np.random.default_rng([seed, 0x5B117])
     parts: dict[str, list[Array]] = {"train": [], "valid": [], "test": []}
     strata = (
@@ -185,7 +185,7 @@ def _from_table(kind: str, source: Source) -> Examples:
 
 
 def _classes(read: Table, name: str, cells: Sequence[str], positive: str) -> tuple[str, str]:
-    """The text of class 0 and of class 1: of two numbers the larger is 1, of two texts a known pair's second."""
+    """The text of class 0 and of class 1: of two numbers the larger, of two texts a known pair's second."""
     values = sorted(set(cells))
     where = f"{read.source}, column {name}"
     if len(values) != 2:
@@ -261,9 +261,9 @@ def probability_scores(labels: Array, probability: Array) -> dict[str, float]:
     """Scores of probabilities (n,) of label 1; NaN where one is NaN.
 
     ``auc``: area under the ROC curve, ties counted half. ``ks``: largest distance between the two classes'
-    distribution functions (Kolmogorov–Smirnov). ``brier``: mean (p − y)². ``accuracy``: share on the right side of
-    0.5. ``log_loss``: mean negative log-likelihood, p kept within 2⁻⁵² of 0 and 1. ``calibration_error``: mean
-    distance of p and y, averaged in ten bins of equal width (Naeini et al., 2015).
+    distribution functions (Kolmogorov–Smirnov). ``brier``: mean (p − y)². ``accuracy``: share on the right side
+    of 0.5. ``log_loss``: mean negative log-likelihood, p kept within 2⁻⁵² of 0 and 1. ``calibration_error``:
+    mean distance of p and y, averaged in ten bins of equal width (Naeini et al., 2015).
     """
     from scipy.stats import ks_2samp
     from sklearn.metrics import roc_auc_score
@@ -291,7 +291,7 @@ def regressor_scores(preparation: Mapping[str, Json], aside: Arrays, outputs: Ar
 
 
 def error_scores(targets: Array, predicted: Array) -> dict[str, float]:
-    """``rmse``, ``mae`` and ``r2`` (1 − squared error / squared error of the mean; −inf for constant targets)."""
+    """``rmse``, ``mae`` and ``r2`` (1 − squared error / that of the mean; −inf if targets are equal)."""
     error = np.asarray(predicted, np.float64) - targets
     spread = float(np.mean((targets - np.mean(targets)) ** 2))
     square = float(np.mean(error**2))

@@ -273,7 +273,7 @@ def calibrate(probability: Array, labels: Array, k: int) -> Array:
 
 
 def without_itself(distances: Array, neighbours: Array) -> tuple[Array, Array]:
-    """Drop point i from the neighbours of point i, or the farthest where equals crowd it out: (n, k + 1) -> (n, k)."""
+    """Drop point i from its own neighbours, or the farthest where equals crowd it out: (n, k + 1) -> (n, k)."""
     k = neighbours.shape[1] - 1
     own = neighbours == jnp.arange(len(neighbours))[:, None]
     passed = own[:, :k].cumsum(1)  # 1 from itself on
@@ -297,7 +297,7 @@ def fit(config: Mapping[str, Any], batch: Mapping[str, Array]) -> dict[str, Arra
 
 
 def loss(outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> Array:
-    """Brier's score (1950), halved, so that it is (p − y)² for two classes; mean squared error in regression."""
+    """Brier's score (1950), halved, so (p − y)² for two classes; mean squared error in regression."""
     if "prediction" in outputs:
         return jnp.mean((outputs["prediction"] - batch["targets"]) ** 2)
     p = outputs["probability"]

@@ -80,14 +80,17 @@ def check(points: Array, answers: Array, classes: int) -> None:
     if bad.any():
         row, column = (int(place) for place in np.argwhere(bad)[0])
         raise BadInput(
-            f"Training example {row + 1}, feature {column + 1} is {points[row, column]}: no distance is defined.",
+            f"Training example {row + 1}, feature {column + 1} is {points[row, column]}.",
             "Give finite numbers.",
         )
     wrong = (answers < 0) | (answers >= classes) if classes else ~np.isfinite(answers)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         wanted = f"a class from 0 to {classes - 1}" if classes else "a finite number"
-        raise BadInput(f"Training example {row + 1} is answered by {answers[row]}, not by {wanted}.", "Mend it.")
+        raise BadInput(
+            f"Training example {row + 1} is answered by {answers[row]}, not by {wanted}.",
+            "Mend or leave it out.",
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def plan(c: Config, queries: int, k: int, itemsize: int) -> Plan:
     if budget < max(by_query, exhaustive):
         needed = max(by_query, exhaustive) / MIB
         raise BadInput(
-            f"budget_mib = {c.budget_mib:g} holds no single query among {c.rows} points of {c.features} features, "
+            f"budget_mib = {c.budget_mib:g} holds no query among {c.rows} points of {c.features} features, "
             f"which needs {needed:.2g} MiB.",
             f"Give a budget_mib of at least {np.ceil(needed * 10) / 10:g}.",
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import pad
 
 from twinax.zoo.knn.plan import NEWTON_STEPS, POLISHES, PRIOR, TINY, Config, Plan, check, configured, plan
 
@@ -66,8 +66,8 @@ def nearest(queries: Tensor, points: Tensor, k: int, c: Config) -> tuple[Tensor,
     sizes = size(rough, c.metric)  # (n,)
     finite = sizes.isfinite().all()
     padding = p.group * p.groups - len(points)
-    rough = F.pad(rough, (0, 0, 0, padding))
-    offset = F.pad(offset_of(sizes, c.metric, p.slack), (0, padding), value=torch.inf)
+    rough = pad(rough, (0, 0, 0, padding))
+    offset = pad(offset_of(sizes, c.metric, p.slack), (0, padding), value=torch.inf)
     found = []
     for block in queries.split(max(p.block, 1)):
         own = roughly(block, centre, c.metric)
@@ -246,7 +246,7 @@ def calibrate(probability: Tensor, labels: Tensor, k: int) -> Tensor:
 
 
 def without_itself(distances: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
-    """Drop point i from the neighbours of point i, or the farthest where equals crowd it out: (n, k + 1) -> (n, k)."""
+    """Drop point i from its own neighbours, or the farthest where equals crowd it out: (n, k + 1) -> (n, k)."""
     k = neighbours.shape[1] - 1
     own = neighbours == torch.arange(len(neighbours), device=neighbours.device)[:, None]
     passed = own[:, :k].cumsum(1)  # 1 from itself on
@@ -269,7 +269,7 @@ def fit(config: Mapping[str, Any], batch: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Brier's score (1950), halved, so that it is (p − y)² for two classes; mean squared error in regression."""
+    """Brier's score (1950), halved, so (p − y)² for two classes; mean squared error in regression."""
     if "prediction" in outputs:
         return torch.mean((outputs["prediction"] - batch["targets"]) ** 2)
     p = outputs["probability"]
