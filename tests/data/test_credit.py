@@ -55,7 +55,7 @@ def test_defaults_and_losses_are_drawn_with_the_truth():
         error = np.sqrt(np.mean(p * (1 - p)) / len(rows))
         assert abs(drawn.default[rows].mean() - p.mean()) < 4.5 * error
         assert abs(drawn.loss[rows].mean() - drawn.expected_loss[rows].mean()) < 4.5 * 0.25 / len(rows) ** 0.5
-    assert 0 <= drawn.loss.min() and drawn.loss.max() <= 1
+    assert drawn.loss.min() >= 0 and drawn.loss.max() <= 1
 
 
 def brute(p):

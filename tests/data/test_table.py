@@ -86,7 +86,7 @@ def test_the_real_german_credit():
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, text, said):
-    with pytest.raises(BadInput, match="loans.csv") as error:
+    with pytest.raises(BadInput, match=r"loans\.csv") as error:
         table.read(written(tmp_path, text))
     assert said in error.value.what
 
