@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Num
@@ -107,7 +107,7 @@ class Task:
     predictions: Callable[[Mapping[str, Json], Arrays], list[Row]]
     recipes: Mapping[str, Recipe]
     metric: str
-    better: str
+    better: Literal["lower", "higher"]
     goal: Mapping[str, Json]
     folds: int = 1
     brief: bool = False

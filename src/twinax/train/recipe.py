@@ -74,7 +74,7 @@ def chosen(twin: Twin, preset: str, settings: Mapping[str, Json]) -> tuple[Twin,
     return replace(twin, config=config), recipe
 
 
-def _like(key: str, value: Any, default: Any) -> Json:
+def _like(key: str, value: Any, default: Any) -> Any:
     """The value where it is of the default's kind; a default of None, or of several kinds, takes anything."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     fits = (
@@ -90,8 +90,9 @@ def _like(key: str, value: Any, default: Any) -> Json:
             f"{key} = {json.dumps(value)} cannot be used; it is {json.dumps(default)} by default.",
             f"Give a value of the same kind: --set {key}={json.dumps(default)}",
         )
-    whole = isinstance(default, int) and isinstance(value, float)
-    return int(value) if whole else value  # 3.0 is 3
+    if isinstance(default, int) and isinstance(value, float):
+        return int(value)  # 3.0 is 3
+    return value
 
 
 def parsed(words: Sequence[str]) -> dict[str, Json]:

@@ -15,6 +15,10 @@ from twinax.zoo.knn.plan import NEWTON_STEPS, POLISHES, PRIOR, TINY, Config, Pla
 class Classifier(nn.Module):
     """The neighbours' labels, voted on."""
 
+    points: Tensor
+    labels: Tensor
+    calibration: Tensor
+
     def __init__(self, c: Config) -> None:
         super().__init__()
         self.c = c
@@ -35,6 +39,9 @@ class Classifier(nn.Module):
 
 class Regressor(nn.Module):
     """The neighbours' targets, averaged."""
+
+    points: Tensor
+    targets: Tensor
 
     def __init__(self, c: Config) -> None:
         super().__init__()
