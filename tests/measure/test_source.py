@@ -207,7 +207,7 @@ def test_nothing_is_run(tmp_path) -> None:
 def test_every_twin_of_the_zoo_has_figures(name) -> None:
     for side, text in zoo.resolve(name).info.sources.items():
         found = measure(text, side)
-        assert found.api and found.complexity >= 5 and found.tokens > 5 * found.statements
+        assert found.api and found.complexity >= 4 and found.tokens > 5 * found.statements
 
 
 def test_no_framework_is_needed() -> None:

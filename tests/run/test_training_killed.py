@@ -24,7 +24,7 @@ def start(*more):
     )
 
 
-@pytest.mark.parametrize("after_s", [0.1, 0.4])
+@pytest.mark.parametrize("after_s", [0.1, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path, after_s):
     settings = ("--dtype", "float64", "--checkpoint-every", "0.02", "--set", f"epochs={EPOCHS}")
     lane = tmp_path / "run" / "checkpoints" / "torch" / "fold-1"

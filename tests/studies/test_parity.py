@@ -55,13 +55,26 @@ def test_the_proof_depends_on_the_seed_and_on_nothing_else(tmp_path):
     assert runs[0]["steps"] != runs[2]["steps"]
 
 
-def slow_if_convolutional(fault):
-    """XLA takes half a minute to compile each broken ResNet; those run in `make test-all`."""
-    marks = [pytest.mark.slow] if fault.twin == "resnet50" else []
+AKIN = (
+    "heads split along the wrong axis",
+    "positions off by one",
+    "labels in another order",
+    "padding masked too softly",
+    "scores scaled by the width, not by the head",
+    "softmax over the queries",
+    "segment embeddings forgotten",
+    "residual connection forgotten",
+)
+"""Faults that show where another one does."""
+
+
+def slow_if_costly(fault):
+    """XLA takes half a minute to compile each broken ResNet; those, and some of BERT's, run in `make test-all`."""
+    marks = [pytest.mark.slow] if fault.twin == "resnet50" or fault.name in AKIN else []
     return pytest.param(fault, marks=marks, id=fault.name)
 
 
-@pytest.mark.parametrize("fault", list(map(slow_if_convolutional, FAULTS)))
+@pytest.mark.parametrize("fault", list(map(slow_if_costly, FAULTS)))
 def test_a_fault_is_caught_and_located(fault, tmp_path):
     twin = small(fault.twin)
     if fault.edits:

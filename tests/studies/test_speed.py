@@ -50,6 +50,7 @@ class Crew:
     """Keeps a diary of everything that happens."""
 
     def __init__(self, options, fails_at=None):
+        self.info = small("resnet50").info
         self.options, self.fails_at, self.diary, self.alive = options, fails_at, [], {}
         self.most_alive = 0
 

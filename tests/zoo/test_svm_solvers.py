@@ -91,7 +91,9 @@ def names(settings):
     return " ".join(f"{key}={value}" for key, value in settings.items())
 
 
-@pytest.mark.parametrize("class_weight", [None, "balanced", [1.0, 2.5]], ids=str)
+@pytest.mark.parametrize(
+    "class_weight", [None, pytest.param("balanced", marks=pytest.mark.slow), [1.0, 2.5]], ids=str
+)
 @pytest.mark.parametrize("settings", KERNELS, ids=names)
 @pytest.mark.parametrize("side", SIDES)
 def test_c_svc_is_libsvms(side, settings, class_weight):
@@ -111,7 +113,7 @@ def test_c_svc_is_libsvms(side, settings, class_weight):
     np.testing.assert_allclose(found, theirs.decision_function(held_out), atol=1e-4)
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 0.1])
+@pytest.mark.parametrize("epsilon", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 @pytest.mark.parametrize("settings", KERNELS, ids=names)
 @pytest.mark.parametrize("side", SIDES)
 def test_epsilon_svr_is_libsvms(side, settings, epsilon):

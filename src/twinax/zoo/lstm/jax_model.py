@@ -58,11 +58,13 @@ class Recurrent(nnx.Module):
 
     def __call__(self, x: Array, lengths: Array) -> tuple[Array, Array]:
         # x: (batch, time, features); lengths: (batch,), each at least 1
-        valid = jnp.arange(x.shape[1]) < lengths[:, None]  # (batch, time)
         for layer in range(self.layers):
             x = self.dropouts[layer - 1](x) if layer else x
-            x = jnp.concatenate([self.one(x, lengths, f"l{layer}{way}") for way in self.directions], 2)
-            x = jnp.where(valid[:, :, None], x, jnp.zeros_like(x))  # (batch, time, directions · hidden)
+            ways = [self.one(x, lengths, f"l{layer}{way}") for way in self.directions]
+            x = jnp.concatenate(ways, 2)  # (batch, time, directions · hidden)
+        # neither direction has seen padding before a sequence's own steps: what it made of it is 0
+        padding = jnp.arange(x.shape[1]) >= lengths[:, None]  # (batch, time)
+        x = jnp.where(padding[:, :, None], 0, x)
         # forwards, the last state is that of each sequence's end; backwards, that of its start
         end = (lengths - 1)[:, None, None]
         last = jnp.take_along_axis(x[:, :, : self.hidden], end, axis=1)[:, 0]

@@ -57,11 +57,13 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         # x: (batch, time, features); lengths: (batch,), each at least 1
-        valid = torch.arange(x.shape[1], device=x.device) < lengths[:, None]  # (batch, time)
         for layer in range(self.layers):
             x = self.dropouts[layer - 1](x) if layer else x
-            x = torch.cat([self.one(x, lengths, f"l{layer}{way}") for way in self.directions], 2)
-            x = torch.where(valid[:, :, None], x, torch.zeros_like(x))  # (batch, time, directions · hidden)
+            ways = [self.one(x, lengths, f"l{layer}{way}") for way in self.directions]
+            x = torch.cat(ways, 2) if len(ways) > 1 else ways[0]  # (batch, time, directions · hidden)
+        # neither direction has seen padding before a sequence's own steps: what it made of it is 0
+        padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]  # (batch, time)
+        x = x.masked_fill(padding[:, :, None], 0)
         # forwards, the last state is that of each sequence's end; backwards, that of its start
         end = (lengths - 1)[:, None, None].expand(-1, 1, self.hidden)
         last = x[:, :, : self.hidden].gather(1, end)[:, 0]
