@@ -69,7 +69,7 @@ AKIN = (
 
 
 def slow_if_costly(fault):
-    """XLA takes half a minute to compile each broken ResNet; those, and some of BERT's, run in `make test-all`."""
+    """XLA takes half a minute to compile each broken ResNet; those, and some BERTs, run in `make test-all`."""
     marks = [pytest.mark.slow] if fault.twin == "resnet50" or fault.name in AKIN else []
     return pytest.param(fault, marks=marks, id=fault.name)
 

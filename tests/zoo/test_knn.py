@@ -83,7 +83,7 @@ def test_neighbours_are_those_of_brute_force(side, metric, kind, rows, features,
     their_distances, their_neighbours = theirs.kneighbors(queries)
     # scikit-learn's l2 and cosine distances come from products: near 0 they are right to 1e-8 and 1e-16
     np.testing.assert_allclose(distances, their_distances, rtol=1e-9, atol=1e-7)
-    # scikit-learn leaves open in which order it names points that are equally far, and which of them is the k-th
+    # scikit-learn leaves open in which order it names equally far points, and which of them is the k-th
     ranked = np.sort(oracle(queries, points, metric), axis=1)[:, : k + 1]
     apart = np.diff(ranked, axis=1) > 1e-12 * (1 + abs(ranked[:, 1:]))
     clear = apart[:, k - 1 :].all(1)
