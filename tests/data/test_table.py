@@ -79,7 +79,7 @@ def test_the_real_german_credit():
     [
         (b"", "is empty"),
         (b"age,purpose\n", "no rows"),
-        (b"age,purpose\n30,car\n40\n", "row 2 (line 3): 1 cells, where the first line has 2"),
+        (b"age,purpose\n30,car\n40\n", "row 2 (line 3): 1 cells; the first line has 2"),
         (b"age,purpose\n30,car\n\n40,car,new\n", "row 2 (line 4): 3 cells"),
         (b"age,purpose\n\xff\xfe,car\n", "no UTF-8"),
         (b'age,purpose\n30,"car\n', "line 2"),

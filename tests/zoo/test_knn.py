@@ -228,11 +228,23 @@ def test_without_the_check_of_bounds_close_data_go_wrong(side, module, monkeypat
     _, right = search(side, queries, points, 5, "l2")
     want = np.argsort(oracle(queries, points, "l2"), axis=1, kind="stable")[:, :5]
     np.testing.assert_array_equal(right, want)
-    monkeypatch.setattr(module, "rank_of", lambda distances, metric: 0 * distances + 1e300)
+    monkeypatch.setattr(module, "rank_of", lambda distances, metric: 0 * distances + 1e30)
     jax.clear_caches()
     _, wrong = search(side, queries, points, 5, "l2")
     jax.clear_caches()
     assert not np.array_equal(wrong, want)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_bounds_settle_usual_data(metric, monkeypatch):
+    """Nothing is searched exhaustively, so that few exact distances are enough."""
+    queries, points = (array.astype(np.float32) for array in drawn("normal", 5000, 200, 16, 0))
+    shapes, ranks = [], torch_model.ranks
+    monkeypatch.setattr(
+        torch_model, "ranks", lambda x, y, metric: shapes.append(tuple(y.shape)) or ranks(x, y, metric)
+    )
+    search("torch", queries, points, 10, metric)
+    assert shapes and all(shape[1:] == (10 + plan.SPARE, 16) for shape in shapes)
 
 
 @pytest.mark.parametrize("features", [1, 4, 64])
@@ -389,7 +401,7 @@ def test_a_larger_budget_makes_larger_blocks_and_the_same_answers():
         ({"k": 31}, "k = 31 neighbours of 30"),
         ({"metric": "l3"}, "metric = 'l3' is unknown"),
         ({"weights": "rank"}, "weights = 'rank' is unknown"),
-        ({"budget_mib": 0.001}, "holds no single query"),
+        ({"budget_mib": 0.001}, "holds no query"),
     ],
 )
 def test_settings_that_cannot_be_used(side, changed, said):

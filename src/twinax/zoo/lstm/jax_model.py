@@ -98,11 +98,11 @@ class LSTM(Recurrent):
 
         def step(state: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
             # x W of all steps before the scan would be slower on a CPU: it and its gradient go through memory
-            h, c = state  # (batch, hidden); x: (batch, inputs)
+            c, h = state  # (batch, hidden); x: (batch, inputs). In this order XLA has less to copy on a CPU
             i, f, g, o = jnp.split(x @ u_ih + h @ u_hh + bias, 4, axis=1)
             c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
             h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            return (h, c), h
+            return (c, h), h
 
         _, states = jax.lax.scan(step, (zero, zero), x.swapaxes(0, 1))
         return states.swapaxes(0, 1)
