@@ -75,20 +75,24 @@ def nearest(queries: Tensor, points: Tensor, k: int, c: Config) -> tuple[Tensor,
     padding = p.group * p.groups - len(points)
     rough = pad(rough, (0, 0, 0, padding))
     offset = pad(offset_of(sizes, c.metric, p.slack), (0, padding), value=torch.inf)
-    found = []
-    for block in queries.split(max(p.block, 1)):
+    room = rough.new_empty(p.block, len(rough))  # of every block's bounds: fresh memory is slow to touch
+
+    def search(block: Tensor) -> tuple[Tensor, Tensor]:
         own = roughly(block, centre, c.metric)
-        bounds = lower_bounds(own, rough, offset, c.metric)  # (block, group · groups)
+        bounds = lower_bounds(own, rough, offset, c.metric, room[: len(own)])  # (block, group · groups)
         candidates, left_out = smallest(bounds, p)  # (block, candidates), (block,)
         candidates = candidates.clamp(max=len(points) - 1)
         near, numbers = first(ranks(block[:, None], points[candidates], c.metric), candidates, k)
         floor = rank_of(left_out + own_term(size(own, c.metric), c.metric, p.slack), c.metric)
         sure = finite & floor.isfinite() & (near[:, -1] < floor)
-        if p.candidates < len(points):  # else nothing was left out
-            for row in torch.nonzero(~sure).flatten():
-                everyone = torch.arange(len(points), device=points.device)
-                near[row], numbers[row] = first(ranks(block[row], points, c.metric), everyone, k)
-        found.append((near, numbers))
+        if p.candidates == len(points):  # nothing was left out
+            return near, numbers
+        for row in torch.nonzero(~sure).flatten():
+            everyone = torch.arange(len(points), device=points.device)
+            near[row], numbers[row] = first(ranks(block[row], points, c.metric), everyone, k)
+        return near, numbers
+
+    found = [search(block) for block in queries.split(max(p.block, 1))]
     near, numbers = (torch.cat(parts) for parts in zip(*found, strict=True))
     return distances_of(near, c.metric), numbers
 
@@ -124,11 +128,11 @@ def own_term(sizes: Tensor, metric: str, slack: float) -> Tensor:
     return {"l2": (1 - slack) * sizes, "l1": -slack * sizes, "cosine": 1 - slack * sizes}[metric] - TINY
 
 
-def lower_bounds(own: Tensor, rough: Tensor, offset: Tensor, metric: str) -> Tensor:
+def lower_bounds(own: Tensor, rough: Tensor, offset: Tensor, metric: str, room: Tensor) -> Tensor:
     """Bounds below every distance (squared in l2), less the query's own term: (b, d), (n, d) -> (b, n)."""
     if metric == "l1":
-        return torch.cdist(own, rough, p=1) + offset
-    return torch.addmm(offset, own, rough.T, alpha=-2 if metric == "l2" else -1)
+        return torch.add(torch.cdist(own, rough, p=1), offset, out=room)
+    return torch.addmm(offset, own, rough.T, alpha=-2 if metric == "l2" else -1, out=room)
 
 
 def smallest(bounds: Tensor, p: Plan) -> tuple[Tensor, Tensor]:
