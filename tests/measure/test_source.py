@@ -205,9 +205,10 @@ def test_nothing_is_run(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_every_twin_of_the_zoo_has_figures(name) -> None:
+    least = 4 if name == "gru" else 5  # its file holds the cell alone; the layers are the lstm's
     for side, text in zoo.resolve(name).info.sources.items():
         found = measure(text, side)
-        assert found.api and found.complexity >= 4 and found.tokens > 5 * found.statements
+        assert found.api and found.complexity >= least and found.tokens > 5 * found.statements
 
 
 def test_no_framework_is_needed() -> None:

@@ -1,13 +1,14 @@
 """Training: does each side, trained from the same weights on the same data, reach what the task promises?
 
 Both sides start from the same NumPy-made weights and see the same examples in the same order, with the same
-dropout masks. Where both are trained, torch is trained a second time from weights that were nudged by one
-unit in the last place: how far that training drifts from the first tells whether the distance between the
-two sides means anything.
+dropout masks. Where both are trained because somebody asked, torch is trained a second time from weights that
+were nudged by one unit in the last place: how far that training drifts from the first tells whether the distance
+between the two sides means anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -47,12 +48,14 @@ class TrainingStudy(Study):
 
         sides = [side for side in info.sides if side in (options.sides or info.sides)]
         cells = [cell(side, 0) for side in sides]
-        if len(sides) == 2 and "fit" not in info.programs and not options.crossing:
+        if options.preset and len(sides) == 2 and "fit" not in info.programs and not options.crossing:
             cells.append(cell("torch", 1))
         return [Group(self.name, tuple(cells))]
 
     def conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
         assert crew.info.task is not None
+        with contextlib.suppress(CellFailed):  # met again below, by its own cell
+            crew.start(*group.cells)  # imports at once; training is one after the other
         for cell in group.cells:
             try:
                 folds = [train(crew, cell, fold) for fold in range(crew.info.task.folds)]
