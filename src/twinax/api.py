@@ -224,7 +224,7 @@ def check_training(name: str, options: Options) -> None:
     if twin is None:
         raise BadInput(f"{name} has no task: only twins of the zoo can be trained.", "See: twinax list")
     twin, _ = chosen(twin, options.preset or "tiny", options.settings)
-    if options.data or "fit" in twin.programs:
+    if options.data:
         task_of(twin).load(twin.config, options.data, 0, options.seed)
 
 

@@ -16,7 +16,8 @@ from cases import small
 from frameworks.jax_ranks import Ranks
 from twinax.errors import CellFailed
 from twinax.frameworks.base import OPTIMIZERS, Evaluation, Optimizer
-from twinax.frameworks.jax_backend import JaxRunner, make_transform, make_update
+from twinax.frameworks.jax_backend import JaxRunner
+from twinax.frameworks.jax_optimizers import make_transform, make_update
 from twinax.frameworks.jax_parallel import JaxParallelRunner, runner, shardings
 from twinax.frameworks.jax_parallel.counting import collectives
 from twinax.frameworks.jax_parallel.engine import lay

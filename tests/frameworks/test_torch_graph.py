@@ -3,6 +3,7 @@
 import textwrap
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -11,6 +12,7 @@ import runs
 from twinax.analyse.graph import findings
 from twinax.frameworks import torch_graph
 from twinax.frameworks.make import make_runner
+from twinax.frameworks.torch_flops import flop_counter
 from twinax.records import Cell, Outcome, Record, Size
 from twinax.sources.file import resolve
 
@@ -142,3 +144,17 @@ def test_a_break_that_is_met_twice_is_named_once():
 
     found = torch_graph.dynamo("forward", twice, torch.ones(3, 4)).dynamo["breaks"]
     assert found and all(row["file"] == __file__ for row in found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_work_of_a_recurrent_kernel_is_counted(dtype):
+    time, batch, inputs, hidden = 7, 3, 5, 6
+    layer = nn.LSTM(inputs, hidden, batch_first=True).to(dtype)
+    x = torch.randn(batch, time, inputs, dtype=dtype)
+    with flop_counter() as forward:
+        outputs = layer(x)[0]
+    products = 2 * time * batch * 4 * hidden * (inputs + hidden)
+    assert forward.get_total_flops() == products
+    with flop_counter() as backward:
+        outputs.sum().backward()
+    assert products < backward.get_total_flops() <= 2 * products  # none goes to a first state, or to x

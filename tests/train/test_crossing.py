@@ -5,8 +5,9 @@ import pytest
 from lanes import loop_of, until
 
 from twinax.api import train
+from twinax.frameworks.base import draw_masks
 from twinax.sources import resolve
-from twinax.train import checkpoint
+from twinax.train import checkpoint, order
 
 OTHER = {"torch": "jax", "jax": "torch"}
 RULES = {
@@ -36,8 +37,7 @@ def test_a_mask_drawn_otherwise_is_seen(tmp_path, monkeypatch):
     twin, settings = resolve("lstm"), {**SIZES, **RULES["sgd"]}
     whole = until(loop_of(twin, "torch", tmp_path / "whole", **settings), STEPS)
     other = loop_of(twin, "jax", tmp_path / "other", **settings)
-    draw = type(other.order)._masks
-    monkeypatch.setattr(type(other.order), "_masks", lambda self, step, part, sites: draw(self, 0, part, sites))
+    monkeypatch.setattr(order, "draw_masks", lambda sites, seed, step, part: draw_masks(sites, seed, 0, part))
     until(other, STEPS)
     assert not np.allclose(other.losses, whole.losses, rtol=1e-9)
 

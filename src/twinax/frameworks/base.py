@@ -90,6 +90,15 @@ class DropoutSite:
     shape: tuple[int, ...]
 
 
+def draw_masks(sites: Iterable[DropoutSite], *key: int) -> Arrays:
+    """Keep-masks by path, drawn from the numbers of the key and the path alone: True keeps."""
+    masks: Arrays = {}
+    for site in sites:
+        draw = np.random.default_rng([*key, zlib.crc32(site.path.encode())])
+        masks[site.path] = draw.random(site.shape, dtype=np.float32) >= site.rate
+    return masks
+
+
 @dataclass(frozen=True)
 class Phases:
     """Seconds from a built model to its first finished result; 0 where a mode has no such phase.

@@ -31,16 +31,13 @@ from twinax.frameworks.base import (
 )
 from twinax.frameworks.jax_models import Tap as ModelTap
 from twinax.frameworks.jax_models import Tree, as_jax_model
+from twinax.frameworks.jax_optimizers import STATE_KEYS, make_transform, make_update
 from twinax.frameworks.jax_recording import Later, Tap, named_outputs
-from twinax.frameworks.jax_training import JaxTraining
+from twinax.frameworks.jax_training import JaxTraining, cast
 from twinax.records import Json
 from twinax.twin import Arrays, Config
-from twinax.weights.checkpoint import fit
+from twinax.weights import checkpoint
 from twinax.weights.rules import WeightMap
-
-_MOMENTS = {"exp_avg": "mu", "exp_avg_sq": "nu"}
-STATE_KEYS = {"sgd": {"momentum": "trace"}, "adam": _MOMENTS, "adamw": _MOMENTS}
-"""Optimizer → our name of each of its slots → Optax's."""
 
 
 class JaxRunner(Runner):
@@ -110,7 +107,7 @@ class JaxRunner(Runner):
         return jax.jit(lambda tree: self.map.to_torch(self.model.arrays(tree)))
 
     def load(self, weights: Arrays, optimizer: Optimizer | None = None, state: Arrays | None = None) -> None:
-        weights = fit(weights, self.shapes, prefixes=())
+        weights = checkpoint.fit(weights, self.shapes, prefixes=())
         self.params = self._place(self.params, weights)
         self.state = self._place(self.state, weights)
         self.rule = optimizer
@@ -402,25 +399,11 @@ class JaxRunner(Runner):
         }
 
 
-def make_transform(rule: Optimizer) -> optax.GradientTransformation:
-    """The update rule in Optax."""
-    if rule.name == "sgd":
-        step = optax.sgd(rule.learning_rate, momentum=rule.momentum)
-    elif rule.name == "adam":
-        step = optax.adam(rule.learning_rate, *rule.betas, eps=rule.eps)
-    else:
-        return optax.adamw(rule.learning_rate, *rule.betas, eps=rule.eps, weight_decay=rule.weight_decay)
-    return optax.chain(optax.add_decayed_weights(rule.weight_decay), step) if rule.weight_decay else step
-
-
-def make_update(transform: optax.GradientTransformation) -> Callable[..., Any]:
-    """``update(gradients, optimizer state, params) -> params, optimizer state``."""
-
-    def update(grads: Tree, opt_state: Tree, params: Tree) -> Any:
-        updates, opt_state = transform.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
-
-    return update
+def fit(code: Any, config: Config, batch: Arrays, dtype: str, device: str) -> Arrays:
+    """The weights that the side's own solver (program ``fit``) finds for these training examples."""
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    data = {name: jnp.asarray(cast(array, jnp.dtype(dtype))) for name, array in batch.items()}
+    return {name: _numpy(array) for name, array in code.fit(config, data).items()}
 
 
 def _stepping(

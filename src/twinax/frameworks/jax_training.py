@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from twinax.frameworks.jax_optimizers import make_transform
 from twinax.frameworks.jax_recording import Tap
 from twinax.frameworks.training import CLIP_EPS, Part, Training
-from twinax.twin import Arrays, Config
+from twinax.twin import Arrays
 
 if TYPE_CHECKING:
     from twinax.frameworks.jax_backend import JaxRunner
@@ -46,7 +47,7 @@ class JaxTraining(Training):
         runner = self.runner
         data = [
             (
-                {name: self._given(array) for name, array in part.batch.items()},
+                {name: cast(runner._inward(a), runner.dtype) for name, a in part.batch.items()},
                 {path: runner._inward(mask) for path, mask in part.masks.items()},
             )
             for part in parts
@@ -56,16 +57,8 @@ class JaxTraining(Training):
         )
         return Given(loss, norm)
 
-    def _given(self, array: Any) -> Any:
-        """An array as the step takes it, still NumPy: jit moves it, which costs less than to do so here."""
-        array = self.runner._inward(array)
-        floating = np.issubdtype(array.dtype, np.floating)
-        return array.astype(self.runner.dtype, copy=False) if floating else array
-
     @cached_property
     def _step(self) -> Any:
-        from twinax.frameworks.jax_backend import make_transform
-
         runner, clip = self.runner, self.clip
         assert runner.rule is not None
         # every rule is linear in its learning rate, so one program serves a whole schedule
@@ -98,11 +91,6 @@ class JaxTraining(Training):
         return self.runner._optimizer_state(self.runner.opt_state)
 
 
-def fit(code: Any, config: Config, batch: Arrays, dtype: str, device: str) -> Arrays:
-    """The weights that the side's own solver finds for these training examples."""
-    jax.config.update("jax_enable_x64", dtype == "float64")
-    data = {
-        name: jnp.asarray(array, jnp.dtype(dtype) if np.issubdtype(array.dtype, np.floating) else None)
-        for name, array in batch.items()
-    }
-    return {name: np.asarray(array) for name, array in code.fit(config, data).items()}
+def cast(array: Any, dtype: Any) -> Any:
+    """A NumPy array, in the type if it holds floating-point numbers; jit moves it to the device."""
+    return array.astype(dtype, copy=False) if np.issubdtype(array.dtype, np.floating) else array

@@ -29,8 +29,8 @@ def make_runner(cell: Cell, twin: Twin, weights: Arrays) -> Runner:
 
 def fit(cell: Cell, twin: Twin, batch: Arrays) -> Arrays:
     """The weights that the side's solver (program ``fit``) finds for these training examples."""
-    training = importlib.import_module(f"twinax.frameworks.{cell.side}_training")
-    return training.fit(twin.code(cell.side), twin.config, batch, cell.dtype, cell.device)
+    backend = importlib.import_module(f"twinax.frameworks.{cell.side}_backend")
+    return backend.fit(twin.code(cell.side), twin.config, batch, cell.dtype, cell.device)
 
 
 def make_parallel_runner(cell: Cell, twin: Twin, weights: Arrays, timeout: float) -> ParallelRunner:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from twinax.errors import CellFailed, DeviceMissing
 from twinax.frameworks import torch_derivatives, torch_graph
@@ -27,19 +26,18 @@ from twinax.frameworks.base import (
     SideCode,
     refusal,
 )
+from twinax.frameworks.torch_flops import flop_counter
+from twinax.frameworks.torch_optimizers import STATE_KEYS, make_optimizer
 from twinax.frameworks.torch_training import TorchTraining
 from twinax.records import Json
 from twinax.twin import Arrays, Config
-from twinax.weights.checkpoint import fit
+from twinax.weights import checkpoint
 
 # torch keeps a step counter beside each BatchNorm; with a set momentum nothing reads it.
 COUNTER = "num_batches_tracked"
 COMPILING = {"compile": None, "compile_static": False, "compile_dynamic": True}
 """Modes that compile, with what ``dynamic`` is to torch.compile."""
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_MOMENTS = {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
-STATE_KEYS = {"sgd": {"momentum": "momentum_buffer"}, "adam": _MOMENTS, "adamw": _MOMENTS}
-"""Optimizer → our name of each of its slots → torch's."""
 
 
 class TorchRunner(Runner):
@@ -79,7 +77,7 @@ class TorchRunner(Runner):
 
     def load(self, weights: Arrays, optimizer: Optimizer | None = None, state: Arrays | None = None) -> None:
         slots = self._slots()
-        fitted = fit(weights, {name: tuple(slot.shape) for name, slot in slots.items()}, prefixes=())
+        fitted = checkpoint.fit(weights, {name: tuple(slot.shape) for name, slot in slots.items()}, prefixes=())
         with torch.no_grad():
             for name, slot in slots.items():
                 slot.copy_(torch.from_numpy(np.array(fitted[name])))
@@ -164,11 +162,7 @@ class TorchRunner(Runner):
         }
 
     def _on_device(self, batch: Arrays) -> dict[str, Tensor]:
-        moved = {}
-        for name, array in batch.items():
-            tensor = torch.from_numpy(np.asarray(array, order="C")).to(self.device)
-            moved[name] = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
-        return moved
+        return on_device(batch, self.dtype, self.device)
 
     def _arguments(self, data: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         return tuple(data[name] for name in self.inputs)
@@ -300,7 +294,7 @@ class TorchRunner(Runner):
         return self.code.loss(self.model(*arguments), data)
 
     def _count_flops(self, run: Callable[[], Any]) -> dict[str, float]:
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             run()
         return {"flops": float(counter.get_total_flops())}
 
@@ -394,16 +388,20 @@ class TorchRunner(Runner):
         }
 
 
-def make_optimizer(rule: Optimizer, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """The update rule in torch.optim."""
-    if rule.name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=rule.learning_rate, momentum=rule.momentum, weight_decay=rule.weight_decay
-        )
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[rule.name]
-    return kind(
-        parameters, lr=rule.learning_rate, betas=rule.betas, eps=rule.eps, weight_decay=rule.weight_decay
-    )
+def on_device(batch: Arrays, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+    """Arrays as tensors on the device, those of floating-point numbers in the type."""
+    moved = {}
+    for name, array in batch.items():
+        tensor = torch.from_numpy(np.asarray(array, order="C")).to(device)
+        moved[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return moved
+
+
+def fit(code: Any, config: Config, batch: Arrays, dtype: str, device: str) -> Arrays:
+    """The weights that the side's own solver (program ``fit``) finds for these training examples."""
+    with torch.no_grad():
+        found = code.fit(config, on_device(batch, getattr(torch, dtype), torch.device(device)))
+    return {name: _numpy(tensor) for name, tensor in found.items()}
 
 
 def own_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from twinax.frameworks.base import Captured, is_model_code, merged, module_tree, refusal
+from twinax.frameworks.torch_flops import flop_counter
 from twinax.records import Json
 
 NO_WORK = ("_assert_tensor_metadata", "detach_", "lift_fresh_copy")  # export's notes, no operations
@@ -210,7 +211,7 @@ def recompile_limit() -> int:
 
 def _modules(model: nn.Module, arguments: tuple[Tensor, ...], nodes: list[fx.Node]) -> dict[str, Json]:
     """Operations and FLOPs of each module with all that it holds."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), flop_counter() as counter:
         model(*arguments)
     # names are "Global", the class's name, and below it "Class.path"
     root = type(model).__name__

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from twinax.frameworks.training import Part, Training
-from twinax.twin import Arrays, Config
+from twinax.twin import Arrays
 
 if TYPE_CHECKING:
     from twinax.frameworks.torch_backend import TorchRunner
@@ -35,7 +34,6 @@ class TorchTraining(Training):
         assert runner.optimizer is not None, "load() an optimizer before training"
         self.runner, self.clip = runner, clip
         self.parameters = list(runner.model.parameters())
-        self.masks: dict[str, Tensor] = {}
 
     def step(self, parts: Sequence[Part], learning_rate: float) -> Given:
         runner, optimizer = self.runner, self.runner.optimizer
@@ -45,14 +43,12 @@ class TorchTraining(Training):
             group["lr"] = learning_rate
         optimizer.zero_grad(set_to_none=True)
         total: Any = 0.0
-        with replayed(runner, self.masks):
-            for part in parts:
-                self.masks.clear()
-                self.masks |= {path: torch.from_numpy(m).to(runner.device) for path, m in part.masks.items()}
-                data = runner._on_device(part.batch)
-                loss = runner.code.loss(runner.model(*runner._arguments(data)), data) / len(parts)
-                loss.backward()
-                total = total + loss.detach()
+        for part in parts:
+            data = runner._on_device(part.batch)
+            with runner._masked(part.masks):
+                loss = runner._objective(runner._arguments(data), data) / len(parts)
+            loss.backward()
+            total = total + loss.detach()
         norm = self._clipped()
         optimizer.step()
         return Given(total, norm)
@@ -66,31 +62,3 @@ class TorchTraining(Training):
 
     def optimizer_state(self) -> Arrays:
         return {name: array.copy() for name, array in self.runner._optimizer_state().items()}
-
-
-def fit(code: Any, config: Config, batch: Arrays, dtype: str, device: str) -> Arrays:
-    """The weights that the side's own solver finds for these training examples."""
-    data = {}
-    for name, array in batch.items():
-        tensor = torch.from_numpy(np.array(array, order="C")).to(device)
-        data[name] = tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
-    with torch.no_grad():
-        return {name: tensor.cpu().numpy() for name, tensor in code.fit(config, data).items()}
-
-
-class replayed:  # noqa: N801 - read as a statement: with replayed(…)
-    """Every dropout layer multiplies by the mask that lies in ``masks`` under its path, over (1 − rate)."""
-
-    def __init__(self, runner: TorchRunner, masks: dict[str, Tensor]) -> None:
-        self.layers, self.masks = list(runner._dropout_layers()), masks
-
-    def __enter__(self) -> None:
-        for path, layer in self.layers:
-            layer.forward = self._keeping(path, layer.p)
-
-    def __exit__(self, *error: object) -> None:
-        for _, layer in self.layers:
-            del layer.forward
-
-    def _keeping(self, path: str, rate: float) -> Callable[[Tensor], Tensor]:
-        return lambda x: x * self.masks[path] / (1.0 - rate) if rate else x

@@ -27,12 +27,10 @@ class Found:
     checkpoint: Checkpoint
 
 
-def find(path: Path, side: str) -> list[Found]:
+def find(path: Path) -> list[Found]:
     """The newest whole checkpoint of each fold of a run, or the one that the path is.
 
-    Args:
-        path: A run's folder, or a checkpoint's.
-        side: Whose training; empty takes the side that made the most steps.
+    Where both sides trained, those of the side that made the most steps.
 
     Raises:
         BadInput: There is none, or it is damaged.
@@ -41,11 +39,10 @@ def find(path: Path, side: str) -> list[Found]:
         return [Found(path, checkpoint.read(path))]
     if not (path / RUN_FILE).exists():
         raise BadInput(f"{path} is no run and no checkpoint.", NO_CHECKPOINT)
-    by_side = {s: _folds(path / CHECKPOINTS / s) for s in ([side] if side else ["torch", "jax"])}
-    best = max(by_side.values(), key=lambda folds: (len(folds), sum(f.checkpoint.facts.step for f in folds)))
+    by_side = [_folds(path / CHECKPOINTS / side) for side in ("torch", "jax")]
+    best = max(by_side, key=lambda folds: (len(folds), sum(f.checkpoint.facts.step for f in folds)))
     if not best:
-        whose = f" of side {side}" if side else ""
-        raise BadInput(f"{path} holds no whole checkpoint{whose}.", NO_CHECKPOINT)
+        raise BadInput(f"{path} holds no whole checkpoint.", NO_CHECKPOINT)
     return best
 
 
@@ -103,7 +100,7 @@ def evaluate(path: Path, side: str, data: str, device: str) -> list[dict[str, Js
         BadInput: There is no checkpoint, or the data are not those it was trained on.
     """
     rows = []
-    for found in find(path, ""):
+    for found in find(path):
         facts = found.checkpoint.facts
         answer = _ask(found, side, device, "evaluate", data=data)
         rows.append({"fold": facts.fold, "step": facts.step, "checkpoint": str(found.path), **answer})
@@ -118,7 +115,7 @@ def predict(path: Path, file: Path, side: str, device: str) -> str:
     """
     if not file.is_file():
         raise BadInput(f"There is no file {file}.", "Give a CSV file with the columns that it was trained on.")
-    found = find(path, "")[-1]  # the last fold has seen the most data
+    found = find(path)[-1]  # the last fold has seen the most data
     rows = _ask(found, side, device, "predict", file=str(file.resolve()))["rows"]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

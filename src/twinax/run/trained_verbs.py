@@ -18,7 +18,6 @@ from twinax.train import checkpoint
 from twinax.train.checkpoint import Checkpoint
 from twinax.train.evaluating import joined, scores_of
 from twinax.train.recipe import task_of
-from twinax.train.setting import Setting
 from twinax.twin import Arrays, Twin
 
 BATCH = 4096  # rows of a file at a time
@@ -46,8 +45,7 @@ def evaluate(context: Context, *, path: str, data: str) -> dict[str, Json]:
             "prepared otherwise.",
             "Give the file it was trained on with --data, or train anew.",
         )
-    setting = Setting(twin, task, facts.recipe, dataset, facts, Path(), Path(), 1, 1.0)
-    scores, _ = scores_of(runner, setting, "test")
+    scores = scores_of(runner, task, dataset, "test")
     return {"test": scores, "baselines": task.baselines(dataset), "about": dataset.about}
 
 

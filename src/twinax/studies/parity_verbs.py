@@ -10,7 +10,6 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -18,7 +17,7 @@ from safetensors.numpy import save_file
 
 from twinax.compare import Difference, compare, difference, together
 from twinax.frameworks import make
-from twinax.frameworks.base import OPTIMIZERS, DropoutSite, Evaluation, Runner
+from twinax.frameworks.base import OPTIMIZERS, DropoutSite, Evaluation, Runner, draw_masks
 from twinax.records import Json, Options
 from twinax.studies import parity_files as files
 from twinax.studies.base import Context, Verb
@@ -64,14 +63,15 @@ def perturb(weights: Arrays, seed: int) -> Arrays:
     return moved
 
 
-def nudge_wide(weights: Arrays, seed: int) -> Arrays:
-    """The weights, each moved by one unit in the last place of float64, up or down at random."""
+def nudge_wide(weights: Arrays, seed: int, dtype: str = "float64") -> Arrays:
+    """The weights, each moved by one unit in the last place of the type, up or down at random."""
     draw = np.random.default_rng([seed, 1])
     nudged: Arrays = {}
     for name, array in weights.items():
         if np.issubdtype(array.dtype, np.floating):
-            wide = array.astype(np.float64)
-            nudged[name] = np.nextafter(wide, np.where(draw.random(wide.shape) < 0.5, -np.inf, np.inf))
+            wide = array.astype(dtype)
+            towards = np.where(draw.random(wide.shape) < 0.5, -np.inf, np.inf).astype(dtype)
+            nudged[name] = np.nextafter(wide, towards)
         else:
             nudged[name] = array
     return nudged
@@ -107,13 +107,10 @@ def move(batch: Arrays) -> Arrays:
     return moved
 
 
-def draw_masks(sites: Sequence[Mapping[str, Any]], seed: int, step: int) -> Arrays:
-    """Keep-masks for one step, one per dropout layer, drawn by its path: True keeps."""
-    masks: Arrays = {}
-    for site in sites:
-        draw = np.random.default_rng([seed, step, zlib.crc32(site["path"].encode())])
-        masks[site["path"]] = draw.random(tuple(site["shape"])) >= site["rate"]
-    return masks
+def _masks(context: Context, sites: Sequence[Mapping[str, Json]], step: int) -> Arrays:
+    """What dropout keeps in one step, the same on both sides."""
+    known = (DropoutSite(site["path"], site["rate"], tuple(site["shape"])) for site in sites)
+    return draw_masks(known, context.options.seed, step)
 
 
 def _batch(context: Context, index: int) -> Arrays:
@@ -178,7 +175,7 @@ def evaluate(
     """
     runner, _ = _both(context)
     weights = NUDGED[nudge](_start(context), nudge_seed)
-    masks = draw_masks(sites, context.options.seed, 0) if train else None
+    masks = _masks(context, sites, 0) if train else None
 
     def once() -> Evaluation:
         runner.load(weights)
@@ -226,7 +223,7 @@ def step(
         files.remove(state)
     elif index == 0:
         runner.load(_start(context), OPTIMIZERS[optimizer])
-    masks = draw_masks(sites, context.options.seed, index)
+    masks = _masks(context, sites, index)
     # recorded, though activations are not kept: the program compiled for `evaluate` serves here too
     result = runner.evaluate(_batch(context, index), train=True, record=True, masks=masks, step=True)
     files.write(output, result, kinds=KINDS[:-1])
@@ -278,7 +275,7 @@ def noise(
     """
     runner, _ = _both(context)
     start = _start(context)
-    masks = draw_masks(sites, context.options.seed, 0) if train else None
+    masks = _masks(context, sites, 0) if train else None
 
     def of_these(weights: Arrays) -> dict[str, Arrays]:
         runner.load(weights, OPTIMIZERS.get(optimizer))
@@ -312,7 +309,7 @@ def run_free(
     runner.load(weights if nudge_seed is None else nudge_wide(weights, nudge_seed), OPTIMIZERS[optimizer])
     kept: Arrays = {}
     for index in range(steps):
-        masks = draw_masks(sites, context.options.seed, index)
+        masks = _masks(context, sites, index)
         result = runner.evaluate(_batch(context, index), train=True, record=True, masks=masks, step=True)
         kept |= {f"{index}/{name}": np.asarray(a, order="C") for name, a in result.outputs.items()}
         kept[f"{index}/loss"] = np.asarray([result.loss])

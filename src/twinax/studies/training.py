@@ -1,9 +1,9 @@
 """Training: does each side, trained from the same weights on the same data, reach what the task promises?
 
 Both sides start from the same NumPy-made weights and see the same examples in the same order, with the same
-dropout masks. Where both are trained because somebody asked, torch is trained a second time from weights that
-were nudged by one unit in the last place: how far that training drifts from the first tells whether the distance
-between the two sides means anything.
+dropout masks. Where somebody asked for both, torch is trained a second time from weights that were nudged by
+one unit in the last place: how far that training drifts from the first tells whether the distance between the
+two sides means anything.
 """
 
 from __future__ import annotations

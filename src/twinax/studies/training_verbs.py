@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from twinax.errors import BadInput
 from twinax.frameworks.make import make_runner
 from twinax.records import Json
 from twinax.studies.base import Context, Verb
+from twinax.studies.parity_verbs import nudge_wide
 from twinax.train import checkpoint, setting
 from twinax.train.checkpoint import Checkpoint
 from twinax.train.loop import Loop
@@ -42,21 +41,7 @@ def _initial(context: Context, twin: Twin) -> Arrays:
     if context.options.weights:
         return context.weights
     weights = twin.init(twin.config, context.options.seed)
-    return nudged(weights, context.cell.dtype) if context.cell.repeat else weights
-
-
-def nudged(weights: Arrays, dtype: str) -> Arrays:
-    """Every weight moved by one unit in the last place of the type it is trained in, up or down at random."""
-    draw = np.random.default_rng(0x11)
-    moved: Arrays = {}
-    for name, array in weights.items():
-        if np.issubdtype(array.dtype, np.floating):
-            wide = array.astype(np.float64 if dtype == "float64" else np.float32)
-            up = np.where(draw.random(wide.shape) < 0.5, -np.inf, np.inf).astype(wide.dtype)
-            moved[name] = np.nextafter(wide, up)
-        else:
-            moved[name] = array
-    return moved
+    return nudge_wide(weights, 0, context.cell.dtype) if context.cell.repeat else weights
 
 
 def found(context: Context, made: Setting, fold: int) -> Checkpoint | None:
@@ -96,15 +81,13 @@ def advance(context: Context, *, seconds: float) -> dict[str, Json]:
     """Train for about so long, and say how it stands."""
     learner, made = _learner(context)
     learner.advance(seconds)
-    valid = getattr(learner, "valid", None)
-    losses = getattr(learner, "losses", None)
     return {
         "done": learner.done,
         "step": learner.step,
         "steps": learner.steps,
         "seconds": learner.seconds,
-        "loss": losses[-1] if losses else None,
-        "valid": valid[-1][made.task.metric] if valid else None,
+        "loss": learner.losses[-1] if learner.losses else None,
+        "valid": learner.valid[-1][made.task.metric] if learner.valid else None,
         "metric": made.task.metric,
     }
 
@@ -117,13 +100,8 @@ def finish(context: Context) -> dict[str, Json]:
         "baselines": made.task.baselines(made.dataset),
         "about": made.dataset.about,
         "recipe": made.recipe.model_dump(),
-        "parameters": int(sum(a.size for a in made_weights(learner).values())),
+        "parameters": sum(array.size for array in learner.best_weights.values()),
     }
-
-
-def made_weights(learner: Loop | Solve) -> Arrays:
-    """The learner's weights now."""
-    return learner.weights if isinstance(learner, Solve) else learner.runner.weights()
 
 
 def _learner(context: Context) -> tuple[Loop | Solve, Setting]:

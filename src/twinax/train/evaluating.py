@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from twinax.frameworks.base import Runner
-from twinax.train.setting import Setting
-from twinax.twin import Arrays, Examples
+from twinax.twin import Arrays, Dataset, Examples, Task
 
 BATCH = 256  # examples at a time
 
@@ -28,10 +27,8 @@ def joined(parts: list[Arrays]) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def scores_of(runner: Runner, setting: Setting, split: str) -> tuple[dict[str, float], Arrays]:
-    """The split's scores, the loss among them, and its outputs."""
-    examples: Examples = getattr(setting.dataset, split)
-    outputs, loss = outputs_of(runner, examples)
-    aside = setting.dataset.aside.get(split, {})
-    scores = setting.task.scores(setting.dataset.preparation, aside, outputs)
-    return {"loss": loss, **{name: float(value) for name, value in scores.items()}}, outputs
+def scores_of(runner: Runner, task: Task, dataset: Dataset, split: str) -> dict[str, float]:
+    """The scores of ``valid`` or ``test``, the loss among them."""
+    outputs, loss = outputs_of(runner, getattr(dataset, split))
+    scores = task.scores(dataset.preparation, dataset.aside.get(split, {}), outputs)
+    return {"loss": loss, **{name: float(value) for name, value in scores.items()}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -130,7 +130,7 @@ class Loop:
 
     def _end_epoch(self) -> None:
         self.wait()
-        scores, _ = scores_of(self.runner, self.setting, "valid")
+        scores = scores_of(self.runner, self.setting.task, self.setting.dataset, "valid")
         self.valid.append({"step": self.step, "seconds": self.seconds, **scores})
         score, task = scores[self.setting.task.metric], self.setting.task
         better = self.best is None or (score < self.best[0] if task.better == "lower" else score > self.best[0])
@@ -162,6 +162,11 @@ class Loop:
         for name, picture in pictures.of_predictions(found.outputs, batch).items():
             self.events.picture(self.step, name, picture)
 
+    @property
+    def _made_by(self) -> list[tuple[str, int, int]]:
+        """Side, first and last step of everyone who has trained so far."""
+        return [*self.sides, (self.setting.facts.side, self.begun, self.step)]
+
     # --- ends ----------------------------------------------------------------------------------
 
     def save(self) -> None:
@@ -169,7 +174,6 @@ class Loop:
         self.wait()
         self._show_weights()
         self.events.flush()
-        mine = (self.setting.facts.side, self.begun, self.step)
         facts = self.setting.facts.model_copy(
             update={
                 "step": self.step,
@@ -178,7 +182,7 @@ class Loop:
                 "waited": self.waited,
                 "valid": tuple(self.valid),
                 "seconds": self.seconds,
-                "sides": (*self.sides, *([mine] if self.step > self.begun else [])),
+                "sides": tuple(self._made_by if self.step > self.begun else self.sides),
             }
         )
         history = {"loss": np.asarray(self.losses), "norm": np.asarray(self.norms)}
@@ -191,7 +195,7 @@ class Loop:
     def finish(self) -> dict[str, Json]:
         """The best weights on the test examples, and how training went."""
         self.runner.load(self.best_weights or self.runner.weights())
-        scores, _ = scores_of(self.runner, self.setting, "test")
+        scores = scores_of(self.runner, self.setting.task, self.setting.dataset, "test")
         self.events.scalars(self.step, {f"test/{name}": value for name, value in scores.items()})
         self.events.close()
         return {
@@ -200,7 +204,7 @@ class Loop:
             "epochs": self.step // self.order.steps_per_epoch,
             "seconds": self.seconds,
             "goal_s": reached(self.valid, self.setting.task.goal),
-            "sides": [*self.sides, (self.setting.facts.side, self.begun, self.step)],
+            "sides": self._made_by,
             "valid": self.valid,
             "best": self.best,
             "test": scores,
@@ -215,7 +219,7 @@ def rule(recipe: Recipe) -> Optimizer:
     )
 
 
-def reached(valid: Sequence[dict[str, Json]], goal: dict[str, Json] | Json) -> float | None:
+def reached(valid: Sequence[dict[str, Json]], goal: Mapping[str, Json]) -> float | None:
     """Seconds of training until the validation scores first met the goal; None where they never did."""
     return next((row["seconds"] for row in valid if met(goal, row)), None)
 

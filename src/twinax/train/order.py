@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from twinax.frameworks.base import DropoutSite
+from twinax.frameworks.base import DropoutSite, draw_masks
 from twinax.frameworks.training import Part
 from twinax.records import Recipe
 from twinax.twin import Array, Examples
@@ -50,16 +49,9 @@ class Order:
         """The step's batch, in ``accumulate`` parts, with the masks of each part's dropout layers."""
         parts = np.split(self.rows(step), self.recipe.accumulate)
         return [
-            Part(self.examples.take(rows, _seed(self.seed, step, i)), self._masks(step, i, sites))
+            Part(self.examples.take(rows, _seed(self.seed, step, i)), draw_masks(sites, self.seed, step, i))
             for i, rows in enumerate(parts)
         ]
-
-    def _masks(self, step: int, part: int, sites: Sequence[DropoutSite]) -> dict[str, Array]:
-        masks = {}
-        for site in sites:
-            draw = np.random.default_rng([self.seed, step, part, zlib.crc32(site.path.encode())])
-            masks[site.path] = draw.random(site.shape, dtype=np.float32) >= site.rate
-        return masks
 
 
 @lru_cache(maxsize=1)

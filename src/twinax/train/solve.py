@@ -24,14 +24,16 @@ class Solve:
 
     def __init__(self, cell: Cell, setting: Setting, start: Checkpoint | None) -> None:
         self.cell, self.setting = cell, setting
-        self.weights: Arrays = start.weights if start else {}
+        self.best_weights: Arrays = start.weights if start else {}
         self.seconds = start.facts.seconds if start else 0.0
         self.side = start.facts.side if start else cell.side
+        self.losses: list[float] = []
+        self.valid: list[dict[str, Json]] = []
 
     @property
     def done(self) -> bool:
         """Whether the weights are there."""
-        return bool(self.weights)
+        return bool(self.best_weights)
 
     step = property(lambda self: int(self.done))
     steps = 1
@@ -44,9 +46,9 @@ class Solve:
         examples = setting.dataset.train
         batch = examples.take(np.arange(len(examples)), 0)
         begin = time.perf_counter()
-        self.weights = fit(self.cell, setting.twin, batch)
+        self.best_weights = fit(self.cell, setting.twin, batch)
         self.seconds = time.perf_counter() - begin
-        twin = with_sizes(setting.twin, self.weights)
+        twin = with_sizes(setting.twin, self.best_weights)
         facts = setting.facts.model_copy(
             update={
                 "config": dict(twin.config),
@@ -57,16 +59,18 @@ class Solve:
             }
         )
         checkpoint.write(
-            setting.checkpoints, Checkpoint(facts, self.weights, {}, self.weights, {}), setting.keep
+            setting.checkpoints, Checkpoint(facts, self.best_weights, {}, self.best_weights, {}), setting.keep
         )
 
     def finish(self) -> dict[str, Json]:
         """The weights on the examples of validation and test."""
         runner = self._runner()
-        valid, test = (scores_of(runner, self.setting, split)[0] for split in ("valid", "test"))
+        valid, test = (
+            scores_of(runner, self.setting.task, self.setting.dataset, split) for split in ("valid", "test")
+        )
         events = Events(self.setting.events, 1)
         events.scalars(1, {f"test/{name}": value for name, value in test.items()})
-        events.histograms(1, "weights", self.weights)
+        events.histograms(1, "weights", self.best_weights)
         events.close()
         reached = met(self.setting.task.goal, valid)
         return {
@@ -84,7 +88,7 @@ class Solve:
         }
 
     def _runner(self) -> Runner:
-        return make_runner(self.cell, with_sizes(self.setting.twin, self.weights), self.weights)
+        return make_runner(self.cell, with_sizes(self.setting.twin, self.best_weights), self.best_weights)
 
 
 def with_sizes(twin: Twin, weights: Arrays) -> Twin:

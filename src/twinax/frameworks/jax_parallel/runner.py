@@ -13,8 +13,9 @@ from jax.sharding import PartitionSpec as P
 
 from twinax.errors import CellFailed
 from twinax.frameworks.base import Evaluation, Optimizer, SideCode, refusal
-from twinax.frameworks.jax_backend import STATE_KEYS, JaxRunner, make_transform, make_update
+from twinax.frameworks.jax_backend import JaxRunner
 from twinax.frameworks.jax_models import Tree
+from twinax.frameworks.jax_optimizers import STATE_KEYS, make_transform, make_update
 from twinax.frameworks.jax_parallel.counting import collectives
 from twinax.frameworks.jax_parallel.engine import Engine, Setting, is_key, lay
 from twinax.frameworks.jax_parallel.pipeline import Pipeline

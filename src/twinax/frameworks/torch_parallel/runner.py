@@ -25,7 +25,8 @@ from twinax.frameworks.parallel import (
     Traffic,
     micro_batches,
 )
-from twinax.frameworks.torch_backend import STATE_KEYS, make_optimizer, own_tensors
+from twinax.frameworks.torch_backend import on_device, own_tensors
+from twinax.frameworks.torch_optimizers import STATE_KEYS, make_optimizer
 from twinax.frameworks.torch_parallel.batch_norm import layers as batch_norms
 from twinax.frameworks.torch_parallel.counting import Collectives, kept_for_backward, local_bytes
 from twinax.frameworks.torch_parallel.engine import Data, Engine, Setting, put
@@ -147,11 +148,7 @@ class TorchParallelRunner(ParallelRunner):
 
     def _place(self, batch: Arrays) -> Data:
         share = micro_batches(batch, self.engine.shares)[self.engine.share]
-        moved: Data = {}
-        for name, array in share.items():
-            tensor = torch.from_numpy(np.array(array, order="C")).to(self.device)
-            moved[name] = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
-        return moved
+        return on_device(share, self.dtype, self.device)
 
     def step(self, batch: Arrays, weights: Arrays, optimizer: Optimizer) -> Evaluation | None:
         data, made = self._ready(batch, optimizer, weights)
