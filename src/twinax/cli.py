@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import shlex
 import sys
@@ -18,6 +17,17 @@ from rich.table import Table
 from rich.text import Text
 
 from twinax import cli_training
+from twinax.cli_options import (
+    AsJson,
+    AsMarkdown,
+    Debug,
+    Device,
+    DeviceOption,
+    Output,
+    Seed,
+    Threads,
+    print_answer,
+)
 from twinax.errors import TwinaxError
 
 app = typer.Typer(
@@ -37,13 +47,6 @@ class Dtype(StrEnum):
     bfloat16 = "bfloat16"
 
 
-class Device(StrEnum):
-    """Devices."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 class Launcher(StrEnum):
     """Where cells are launched."""
 
@@ -55,12 +58,8 @@ Name = Annotated[str, typer.Argument(help="A twin of the zoo (see `twinax list`)
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer steps, samples and modes: minutes become seconds.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Examples per batch.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Element type in which speed is measured.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads per worker.")]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run.")]
 Modes = Annotated[str, typer.Option("--modes", help="Modes to time: eager, compile, op_by_op, jit (commas).")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 Weights = Annotated[str, typer.Option("--weights", help="A checkpoint: .safetensors, .pth, or a folder.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for the run.")]
 Resume = Annotated[Path | None, typer.Option("--resume", help="A run to continue: only what is missing runs.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds a worker may stay silent.")]
 Lengths = Annotated[str, typer.Option("--lengths", help="A file of sequence lengths: the workload for shapes.")]
@@ -80,9 +79,6 @@ Conventions = Annotated[
 Train = Annotated[
     bool, typer.Option("--train", help="Also train both sides to the twin's target, and say how long it takes.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
-AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read in main
 OptionalName = Annotated[
     str, typer.Argument(help="A twin of the zoo (see `twinax list`) or a file of your own.", show_default=False)
 ]
@@ -113,23 +109,7 @@ def _run(command: str, name: str, as_json: bool, as_markdown: bool, **choices: A
         kept = f" {stop.args[0]} holds what was measured; go on with --resume." if stop.args else ""
         errors.print(f"Interrupted.{escape(kept)}", soft_wrap=True)
         raise typer.Exit(130) from None
-    _print(comparison, as_json, as_markdown)
-
-
-def _print(comparison: Any, as_json: bool, as_markdown: bool) -> None:
-    """Print the answer and exit: 0 where every cell ended well and parity holds, else 1."""
-    from twinax.report import terminal
-
-    if as_json:
-        print(json.dumps(comparison.to_json(), indent=1))
-    elif as_markdown:
-        print(comparison.to_markdown())
-    else:
-        console = Console()
-        show = terminal.show_conventions if comparison.run.studies == ("conventions",) else terminal.show
-        show(comparison.run, comparison.findings, comparison.recommendation, console)
-        console.print(f"[dim]Report:[/] {escape(str(comparison.folder / 'report.html'))}", soft_wrap=True)
-    raise typer.Exit(0 if comparison.passed else 1)
+    print_answer(comparison, as_json, as_markdown)
 
 
 ONLY = {
@@ -239,7 +219,7 @@ _study(
     "twinax usability xor",
 )
 
-cli_training.add(app, _print)
+app.add_typer(cli_training.app)
 
 
 @app.command()
@@ -255,7 +235,7 @@ def report(
     """
     from twinax import api
 
-    _print(api.report(run), as_json, as_markdown)
+    print_answer(api.report(run), as_json, as_markdown)
 
 
 @app.command("list")

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+
+from twinax.cli_options import (
+    AsJson,
+    AsMarkdown,
+    Debug,
+    Device,
+    DeviceOption,
+    Output,
+    Seed,
+    Threads,
+    print_answer,
+)
+
+app = typer.Typer()
 
 NAME = "A twin of the zoo (see `twinax list`)."
 TRAINED = Annotated[Path, typer.Argument(help="A folder that `twinax train` made, or a checkpoint in it.")]
@@ -48,158 +60,140 @@ class Dtype(StrEnum):
     float64 = "float64"
 
 
-class Device(StrEnum):
-    """Devices."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 SIDES: dict[Framework | None, tuple[str, ...]] = {
     None: (),
     Framework.torch: ("torch",),
     Framework.jax: ("jax",),
     Framework.both: ("torch", "jax"),
 }
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run.")]
 Side = Annotated[OneSide | None, typer.Option("--framework", help=SIDE_HELP)]
 Data = Annotated[str, typer.Option("--data", help="A file or `hf:ID`; left out, the twin's own data.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
-AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read in main
 
 
-def add(app: typer.Typer, shown: Callable[[Any, bool, bool], None]) -> None:
-    """Add the commands; ``shown(comparison, as JSON, as Markdown)`` prints a run's answer and exits."""
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help=NAME, show_default=False)] = "",
+    framework: Annotated[
+        Framework | None,
+        typer.Option("--framework", help="torch, jax, or both (the default). With --resume: who goes on."),
+    ] = None,
+    preset: Annotated[
+        Preset, typer.Option("--preset", help="tiny: minutes on a CPU; full: the published size.")
+    ] = Preset.tiny,
+    data: Data = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="KEY=VALUE: epochs, batch, learning_rate, optimizer, clip, C …; may be repeated."
+        ),
+    ] = None,
+    dtype: Annotated[
+        Dtype, typer.Option("--dtype", help="Element type in which it is trained.")
+    ] = Dtype.float32,
+    seed: Seed = 0,
+    threads: Threads = None,
+    device: DeviceOption = Device.cpu,
+    checkpoint_s: Annotated[
+        float, typer.Option("--checkpoint-every", min=0.001, help="Seconds between two checkpoints.")
+    ] = 60.0,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Checkpoints that are kept.")] = 3,
+    output: Output = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="A training to go on with, on whatever side.")
+    ] = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+    debug: Debug = False,
+) -> None:
+    """Train a twin on either side or on both, with checkpoints that cross over.
 
-    @app.command()
-    def train(
-        name: Annotated[str, typer.Argument(help=NAME, show_default=False)] = "",
-        framework: Annotated[
-            Framework | None,
-            typer.Option("--framework", help="torch, jax, or both (the default). With --resume: who goes on."),
-        ] = None,
-        preset: Annotated[
-            Preset, typer.Option("--preset", help="tiny: minutes on a CPU; full: the published size.")
-        ] = Preset.tiny,
-        data: Data = "",
-        settings: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--set", help="KEY=VALUE: epochs, batch, learning_rate, optimizer, clip, C …; may be repeated."
-            ),
-        ] = None,
-        dtype: Annotated[
-            Dtype, typer.Option("--dtype", help="Element type in which it is trained.")
-        ] = Dtype.float32,
-        seed: Annotated[
-            int, typer.Option("--seed", min=0, help="Seed of data, weights, order and dropout.")
-        ] = 0,
-        threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
-        device: DeviceOption = Device.cpu,
-        checkpoint_s: Annotated[
-            float, typer.Option("--checkpoint-every", min=0.001, help="Seconds between two checkpoints.")
-        ] = 60.0,
-        keep: Annotated[int, typer.Option("--keep", min=1, help="Checkpoints that are kept.")] = 3,
-        output: Annotated[Path | None, typer.Option("--output", "-o", help="A new folder.")] = None,
-        resume: Annotated[
-            Path | None, typer.Option("--resume", help="A training to go on with, on whatever side.")
-        ] = None,
-        as_json: AsJson = False,
-        as_markdown: AsMarkdown = False,
-        debug: Debug = False,
-    ) -> None:
-        """Train a twin on either side or on both, with checkpoints that cross over.
+    Example: `twinax train lstm --framework both`
+    """
+    from twinax import api
+    from twinax.report.progress import Progress
+    from twinax.train.recipe import parsed
 
-        Example: `twinax train lstm --framework both`
-        """
-        from twinax import api
-        from twinax.report.progress import Progress
-        from twinax.train.recipe import parsed
+    if not name and resume is None:
+        raise typer.BadParameter("Name a twin, or give a training to --resume.")
+    errors = Console(stderr=True)
+    try:
+        with Progress(errors) as progress:
+            comparison = api.train(
+                name,
+                preset=preset.value,
+                sides=SIDES[framework],
+                resume=resume,
+                settings=parsed(settings or []),
+                data=str(Path(data).resolve()) if data and Path(data.partition("#")[0]).is_file() else data,
+                dtype=dtype.value,
+                seed=seed,
+                threads=threads,
+                device=device.value,
+                checkpoint_s=checkpoint_s,
+                keep=keep,
+                output=output,
+                listener=progress,
+                command=shlex.join(["twinax", *sys.argv[1:]]),
+            )
+    except KeyboardInterrupt as stop:
+        kept = f" Go on with: twinax train --resume {stop.args[0]}" if stop.args else ""
+        errors.print(f"Interrupted.{escape(kept)}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    if not (as_json or as_markdown):
+        logs = escape(str(comparison.folder / "tensorboard"))
+        errors.print(f"[dim]Curves:[/] tensorboard --logdir {logs}", soft_wrap=True)
+    print_answer(comparison, as_json, as_markdown)
 
-        if not name and resume is None:
-            raise typer.BadParameter("Name a twin, or give a training to --resume.")
-        errors = Console(stderr=True)
-        try:
-            with Progress(errors) as progress:
-                comparison = api.train(
-                    name,
-                    preset=preset.value,
-                    sides=SIDES[framework],
-                    resume=resume,
-                    settings=parsed(settings or []),
-                    data=str(Path(data).resolve()) if data and Path(data.partition("#")[0]).is_file() else data,
-                    dtype=dtype.value,
-                    seed=seed,
-                    threads=threads,
-                    device=device.value,
-                    checkpoint_s=checkpoint_s,
-                    keep=keep,
-                    output=output,
-                    listener=progress,
-                    command=shlex.join(["twinax", *sys.argv[1:]]),
-                )
-        except KeyboardInterrupt as stop:
-            kept = f" Go on with: twinax train --resume {stop.args[0]}" if stop.args else ""
-            errors.print(f"Interrupted.{escape(kept)}", soft_wrap=True)
-            raise typer.Exit(130) from None
-        if not (as_json or as_markdown):
-            logs = escape(str(comparison.folder / "tensorboard"))
-            errors.print(f"[dim]Curves:[/] tensorboard --logdir {logs}", soft_wrap=True)
-        shown(comparison, as_json, as_markdown)
 
-    @app.command()
-    def evaluate(
-        path: TRAINED,
-        framework: Side = None,
-        data: Data = "",
-        device: DeviceOption = Device.cpu,
-        as_json: AsJson = False,
-        debug: Debug = False,
-    ) -> None:
-        """Print the test scores of a training's best weights, beside those of simpler ways.
+@app.command()
+def evaluate(
+    path: TRAINED,
+    framework: Side = None,
+    data: Data = "",
+    device: DeviceOption = Device.cpu,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Print the test scores of a training's best weights, beside those of simpler ways.
 
-        Example: `twinax evaluate runs/lstm-20260101-120000 --framework jax`
-        """
-        from twinax import api
-        from twinax.report import training_tables
+    Example: `twinax evaluate runs/lstm-20260101-120000 --framework jax`
+    """
+    from twinax import api
+    from twinax.report import terminal, training_tables
 
-        rows = api.evaluate(path, side=framework.value if framework else "", data=data, device=device.value)
-        if as_json:
-            import json
+    rows = api.evaluate(path, side=framework.value if framework else "", data=data, device=device.value)
+    if as_json:
+        import json
 
-            print(json.dumps(rows, indent=1))
-            return
-        console = Console()
-        for row in rows:
-            found = training_tables.scores(row)
-            table = Table(*found.columns, title=found.title, caption=found.note, expand=False, pad_edge=False)
-            for line in found.rows:
-                table.add_row(*map(escape, line.cells))
-            console.print(table)
+        print(json.dumps(rows, indent=1))
+        return
+    console = Console()
+    for row in rows:
+        console.print(terminal.as_rich(training_tables.scores(row)))
 
-    @app.command()
-    def predict(
-        path: TRAINED,
-        file: Annotated[Path, typer.Argument(help="A CSV file with the columns that it was trained on.")],
-        output: Annotated[Path | None, typer.Option("--output", "-o", help="A new CSV file.")] = None,
-        framework: Side = None,
-        device: DeviceOption = Device.cpu,
-        debug: Debug = False,
-    ) -> None:
-        """Predict for the rows of a CSV file: CSV in, CSV out.
 
-        Example: `twinax predict runs/knn-20260101-120000 applicants.csv -o answers.csv`
-        """
-        from twinax import api
-        from twinax.run.trained import write_new
+@app.command()
+def predict(
+    path: TRAINED,
+    file: Annotated[Path, typer.Argument(help="A CSV file with the columns that it was trained on.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A new CSV file.")] = None,
+    framework: Side = None,
+    device: DeviceOption = Device.cpu,
+    debug: Debug = False,
+) -> None:
+    """Predict for the rows of a CSV file: CSV in, CSV out.
 
-        if output is not None:
-            write_new(output, "")  # say at once that it cannot be written
-            output.unlink()
-        text = api.predict(path, file, side=framework.value if framework else "", device=device.value)
-        if output is None:
-            print(text, end="")
-            return
-        write_new(output, text)
-        Console().print(f"{len(text.splitlines()) - 1:,} rows in {escape(str(output))}", soft_wrap=True)
+    Example: `twinax predict runs/knn-20260101-120000 applicants.csv -o answers.csv`
+    """
+    from twinax import api
+    from twinax.run.trained import write_new
+
+    if output is not None:
+        write_new(output, "")  # say at once that it cannot be written
+        output.unlink()
+    text = api.predict(path, file, side=framework.value if framework else "", device=device.value)
+    if output is None:
+        print(text, end="")
+        return
+    write_new(output, text)
+    Console().print(f"{len(text.splitlines()) - 1:,} rows in {escape(str(output))}", soft_wrap=True)

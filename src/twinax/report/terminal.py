@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from twinax.analyse import Finding, Findings, Recommendation, words
 from twinax.analyse.base import Kind
 from twinax.records import Run
-from twinax.report import probe_tables
+from twinax.report import probe_tables, tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,19 +60,24 @@ def show(run: Run, findings: Findings, recommendation: Recommendation, console: 
 
 def show_conventions(run: Run, findings: Findings, recommendation: Recommendation, console: Console) -> None:
     """Print every special point at which the gradients part, then those at which they are alike."""
-    from rich.table import Table
-    from rich.text import Text
 
     for alike in (False, True):
         found = probe_tables.conventions(findings, alike=alike)
-        if found is None:
-            continue
-        table = Table(*found.columns, title=found.title, caption=found.note, expand=False, pad_edge=False)
-        for row in found.rows:
-            table.add_row(*(Text(words.printable(cell)) for cell in row.cells))
-        console.print(table)
+        if found is not None:
+            console.print(as_rich(found))
     for line in (recommendation.answer, *recommendation.because):
         console.print(_line("·", line, ""))
+
+
+def as_rich(found: tables.Table) -> Table:
+    """A report's table for the terminal. What it says may come from a stranger: no markup, no escape codes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*found.columns, title=found.title, caption=found.note, expand=False, pad_edge=False)
+    for row in found.rows:
+        table.add_row(*(Text(words.printable(cell)) for cell in row.cells))
+    return table
 
 
 def _answer(run: Run, recommendation: Recommendation) -> Panel:

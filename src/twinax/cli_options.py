@@ -1,0 +1,44 @@
+"""What several commands share: their options, and how an answer is printed."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+
+class Device(StrEnum):
+    """Devices."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads per worker.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for the run.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read in main
+
+
+def print_answer(comparison: Any, as_json: bool, as_markdown: bool) -> None:
+    """Print the answer and exit: 0 where every cell ended well and parity holds, else 1."""
+    from twinax.report import terminal
+
+    if as_json:
+        print(json.dumps(comparison.to_json(), indent=1))
+    elif as_markdown:
+        print(comparison.to_markdown())
+    else:
+        console = Console()
+        show = terminal.show_conventions if comparison.run.studies == ("conventions",) else terminal.show
+        show(comparison.run, comparison.findings, comparison.recommendation, console)
+        console.print(f"[dim]Report:[/] {escape(str(comparison.folder / 'report.html'))}", soft_wrap=True)
+    raise typer.Exit(0 if comparison.passed else 1)
