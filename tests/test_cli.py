@@ -371,3 +371,10 @@ def test_ctrl_c_leaves_a_run_that_can_be_read_and_continued(tmp_path):
     whole = Run.load(folder)
     assert whole.complete
     assert all(whole.record(record.cell) == record for record in kept.records)  # nothing was run twice
+
+
+def test_train_resumes_with_nothing_but_the_side(call, tmp_path):
+    shown = call("train", "--resume", "some/run", "--seed", "0")
+    assert shown.code == 2 and "seed cannot be given" in shown.err
+    shown = call("train", "--resume", "some/run")
+    assert shown.code == 2 and "cannot be given" not in shown.err  # there is no such run

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from twinax.analyse import Findings, Recommendation, analyse, recommend
+from twinax.analyse import Findings, Recommendation, analyse, recommend, words
 from twinax.data import cluster, lengths
 from twinax.errors import BadInput
 from twinax.records import Options, Outcome, Run, write_atomically
@@ -182,36 +182,42 @@ def autodiff(name: str, **choices: Any) -> Comparison:
 def train(
     name: str = "",
     *,
-    preset: str = "tiny",
     sides: Sequence[str] = (),
     resume: str | Path | None = None,
+    listener: Listener | None = None,
+    command: str = "",
     **choices: Any,
 ) -> Comparison:
     """Train a twin on one side or on both, or go on with a training, on whatever side.
 
     Args:
-        name: A twin of the zoo; ignored with ``resume``.
-        preset: ``tiny`` or ``full``.
+        name: A twin of the zoo.
         sides: ``torch``, ``jax``; empty trains both (with ``resume``: those that the run trains).
         resume: A training's folder: what is missing is trained from its newest checkpoints; a side that the run
-            did not train continues the other side's.
-        choices: ``settings`` (fields of :class:`twinax.records.Recipe`, or of the twin's configuration),
+            did not train continues the other side's. What the run was begun with stays: nothing else is taken.
+        listener: Hears what happens.
+        command: The command line, for the record.
+        choices: ``preset`` (``tiny``, the default, or ``full``), ``settings`` (fields of
+            :class:`twinax.records.Recipe`, or of the twin's configuration),
             ``data``, ``keep``, ``checkpoint_s``; the others as for :func:`compare`.
 
     Raises:
         TwinaxError: The input cannot be used, or there is no room for the run.
     """
+    heard: dict[str, Any] = {"listener": listener, "command": command}
     if resume is not None:
+        refused = [*(["the twin"] if name else []), *sorted(choices)]
+        if refused:
+            raise BadInput(
+                f"{resume} is continued with what it was begun with; {words.listing(refused)} cannot be given.",
+                "Leave it out, or begin a new training without --resume.",
+            )
         if sides:
             cross(Path(resume), make_options({"sides": tuple(sides)}).sides)
-        return run_studies(STUDIES["train"], name, resume=resume, **_heard(choices))
-    given = {**choices, "preset": preset, "sides": tuple(sides)}
+        return run_studies(STUDIES["train"], "", resume=resume, **heard)
+    given = {"preset": "tiny", **choices, "sides": tuple(sides)}
     check_training(name, make_options({k: v for k, v in given.items() if k in Options.model_fields}))
-    return run_studies(STUDIES["train"], name, **given)
-
-
-def _heard(choices: dict[str, Any]) -> dict[str, Any]:
-    return {key: choices[key] for key in ("listener", "command") if key in choices}
+    return run_studies(STUDIES["train"], name, **given, **heard)
 
 
 def check_training(name: str, options: Options) -> None:

@@ -26,6 +26,7 @@ from twinax.cli_options import (
     Output,
     Seed,
     Threads,
+    conducted,
     print_answer,
 )
 from twinax.errors import TwinaxError
@@ -87,7 +88,6 @@ OptionalName = Annotated[
 def _run(command: str, name: str, as_json: bool, as_markdown: bool, **choices: Any) -> None:
     """Run a command's studies with live progress, print the answer, and exit with its code."""
     from twinax import api
-    from twinax.report.progress import Progress
     from twinax.run import agents
 
     where = agents.place(os.environ)
@@ -95,20 +95,10 @@ def _run(command: str, name: str, as_json: bool, as_markdown: bool, **choices: A
         agents.serve(where)
         raise typer.Exit(0)
     choices["modes"] = tuple(mode.strip() for mode in choices["modes"].split(",") if mode.strip())
-    errors = Console(stderr=True)
-    try:
-        with Progress(errors) as progress:
-            comparison = api.run_studies(
-                api.STUDIES[command],
-                name,
-                listener=progress,
-                command=shlex.join(["twinax", *sys.argv[1:]]),
-                **choices,
-            )
-    except KeyboardInterrupt as stop:
-        kept = f" {stop.args[0]} holds what was measured; go on with --resume." if stop.args else ""
-        errors.print(f"Interrupted.{escape(kept)}", soft_wrap=True)
-        raise typer.Exit(130) from None
+    line = shlex.join(["twinax", *sys.argv[1:]])
+    comparison = conducted(
+        lambda listener: api.run_studies(api.STUDIES[command], name, listener=listener, command=line, **choices)
+    )
     print_answer(comparison, as_json, as_markdown)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+if TYPE_CHECKING:
+    from twinax.run.launch import Listener
 
 
 class Device(StrEnum):
@@ -26,6 +30,20 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="A new folde
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read in main
+
+
+def conducted(work: Callable[[Listener], Any]) -> Any:
+    """What the work gives, with live progress; Ctrl-C ends it with one message and exit code 130."""
+    from twinax.report.progress import Progress
+
+    errors = Console(stderr=True)
+    try:
+        with Progress(errors) as progress:
+            return work(progress)
+    except KeyboardInterrupt as stop:
+        kept = f" {stop.args[0]} holds what was measured; go on with --resume." if stop.args else ""
+        errors.print(f"Interrupted.{escape(kept)}", soft_wrap=True)
+        raise typer.Exit(130) from None
 
 
 def print_answer(comparison: Any, as_json: bool, as_markdown: bool) -> None:

@@ -21,6 +21,7 @@ from twinax.cli_options import (
     Output,
     Seed,
     Threads,
+    conducted,
     print_answer,
 )
 
@@ -70,8 +71,14 @@ Side = Annotated[OneSide | None, typer.Option("--framework", help=SIDE_HELP)]
 Data = Annotated[str, typer.Option("--data", help="A file or `hf:ID`; left out, the twin's own data.")]
 
 
+def _stated(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return context.get_parameter_source(name).name == "COMMANDLINE"  # type: ignore[union-attr]
+
+
 @app.command()
 def train(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help=NAME, show_default=False)] = "",
     framework: Annotated[
         Framework | None,
@@ -110,38 +117,33 @@ def train(
     Example: `twinax train lstm --framework both`
     """
     from twinax import api
-    from twinax.report.progress import Progress
     from twinax.train.recipe import parsed
 
     if not name and resume is None:
         raise typer.BadParameter("Name a twin, or give a training to --resume.")
-    errors = Console(stderr=True)
-    try:
-        with Progress(errors) as progress:
-            comparison = api.train(
-                name,
-                preset=preset.value,
-                sides=SIDES[framework],
-                resume=resume,
-                settings=parsed(settings or []),
-                data=str(Path(data).resolve()) if data and Path(data.partition("#")[0]).is_file() else data,
-                dtype=dtype.value,
-                seed=seed,
-                threads=threads,
-                device=device.value,
-                checkpoint_s=checkpoint_s,
-                keep=keep,
-                output=output,
-                listener=progress,
-                command=shlex.join(["twinax", *sys.argv[1:]]),
-            )
-    except KeyboardInterrupt as stop:
-        kept = f" Go on with: twinax train --resume {stop.args[0]}" if stop.args else ""
-        errors.print(f"Interrupted.{escape(kept)}", soft_wrap=True)
-        raise typer.Exit(130) from None
+    choices = {
+        "preset": preset.value,
+        "settings": parsed(settings or []),
+        "data": str(Path(data).resolve()) if data and Path(data.partition("#")[0]).is_file() else data,
+        "dtype": dtype.value,
+        "seed": seed,
+        "threads": threads,
+        "device": device.value,
+        "checkpoint_s": checkpoint_s,
+        "keep": keep,
+        "output": output,
+    }
+    if resume is not None:  # what was left out on the command line has only its default: nobody asks for it
+        choices = {name: value for name, value in choices.items() if _stated(context, name)}
+    line = shlex.join(["twinax", *sys.argv[1:]])
+    comparison = conducted(
+        lambda listener: api.train(
+            name, sides=SIDES[framework], resume=resume, listener=listener, command=line, **choices
+        )
+    )
     if not (as_json or as_markdown):
         logs = escape(str(comparison.folder / "tensorboard"))
-        errors.print(f"[dim]Curves:[/] tensorboard --logdir {logs}", soft_wrap=True)
+        Console(stderr=True).print(f"[dim]Curves:[/] tensorboard --logdir {logs}", soft_wrap=True)
     print_answer(comparison, as_json, as_markdown)
 
 

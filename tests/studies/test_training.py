@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 import twinax
@@ -138,3 +139,34 @@ def test_what_counts_as_reached(goal, scores, reached):
 def test_progress_is_a_line():
     told = {"step": 5, "steps": 10, "loss": 0.5, "valid": None, "seconds": 4.0, "metric": "auc"}
     assert progress(told) == "step 5 of 10 ██████████░░░░░░░░░░, loss 0.5, about 4 s left"
+
+
+@pytest.mark.parametrize("given", [{"seed": 4}, {"settings": {"epochs": 9}}, {"output": "elsewhere"}])
+def test_what_a_training_was_begun_with_stays(both, given):
+    with pytest.raises(BadInput, match=f"{next(iter(given))} cannot be given"):
+        train(resume=both.folder, **given)
+    with pytest.raises(BadInput, match="the twin cannot be given"):
+        train("knn", resume=both.folder)
+
+
+def test_an_input_that_only_the_solver_refuses_leaves_no_folder(tmp_path):
+    with pytest.raises(BadInput, match="k = 100000"):
+        train("knn", sides=("torch",), settings={"k": 100_000}, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_prices_that_never_move_are_named(tmp_path):
+    days = np.datetime64("2015-01-01") + np.arange(1200)
+    rows = "".join(f"{day},10,10,10,10,100\n" for day in days)
+    (tmp_path / "flat.csv").write_text("Date,Open,High,Low,Close,Volume\n" + rows)
+    small = {"epochs": 1, "hidden": 4}
+    with pytest.raises(BadInput, match="never changes"):
+        train(
+            "lstm", sides=("torch",), data=str(tmp_path / "flat.csv"), settings=small, output=tmp_path / "run"
+        )
+
+
+def test_scores_that_are_no_number_end_a_training(tmp_path):
+    diverging = {"epochs": 3, "learning_rate": 1000.0, "optimizer": "sgd", "momentum": 0.99, "clip": 1e9}
+    with pytest.raises(BadInput, match=r"(loss|volatility_rmse) is (inf|nan)"):
+        train("lstm", sides=("torch",), settings={**diverging, "hidden": 4}, output=tmp_path / "run")

@@ -74,6 +74,17 @@ def other_version(path):
     file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
 
 
+def edit_facts(path):
+    file = path / checkpoint.FACTS_FILE
+    known = json.loads(file.read_text())
+    file.write_text(json.dumps({**known, "preparation": {"mean": [1000.0]}}))
+
+
+def other_type(path):
+    file = path / checkpoint.FACTS_FILE
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dtype": "int8"}))
+
+
 def lose(path):
     (path / checkpoint.STATE_FILE).unlink()
 
@@ -85,6 +96,8 @@ def lose(path):
         (flip, "checksum"),
         (cut_facts, "damaged"),
         (other_version, "format 99"),
+        (edit_facts, "was edited"),
+        (other_type, "was edited"),
         (lose, "no whole checkpoint"),
     ],
 )

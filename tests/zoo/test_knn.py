@@ -18,14 +18,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from twinax.errors import BadInput
-from twinax.frameworks import jax_training, torch_training
+from twinax.frameworks import jax_backend, torch_backend
 from twinax.sources import zoo
 from twinax.zoo.knn import jax_model, plan, torch_model
 from twinax.zoo.knn.plan import Config
 
 METRICS = {"l2": "euclidean", "l1": "manhattan", "cosine": "cosine"}
 SIDES = ("torch", "jax")
-FIT = {"torch": torch_training.fit, "jax": jax_training.fit}
+FIT = {"torch": torch_backend.fit, "jax": jax_backend.fit}
 
 
 def config(points, k, metric="l2", classes=2, weights="uniform", budget=64.0):

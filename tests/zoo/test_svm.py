@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from sides import RUNNERS, distances, runner, small
 
-from twinax.frameworks import jax_training, torch_training
+from twinax.frameworks import jax_backend, torch_backend
 from twinax.records import Size
 from twinax.zoo.credit_risk import _all
 from twinax.zoo.svm.twin import TWINS
 
 TWIN = {twin.name: twin for twin in TWINS}
 NAMES = tuple(TWIN)
-FITS = {"torch": torch_training.fit, "jax": jax_training.fit}
+FITS = {"torch": torch_backend.fit, "jax": jax_backend.fit}
 
 
 @pytest.mark.parametrize(

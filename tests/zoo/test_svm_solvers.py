@@ -10,7 +10,7 @@ from sklearn.svm import SVC, SVR, LinearSVC
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from twinax.errors import BadInput
-from twinax.frameworks import jax_training, torch_training
+from twinax.frameworks import jax_backend, torch_backend
 from twinax.zoo.svm import (
     jax_kernels,
     jax_model,
@@ -24,7 +24,7 @@ from twinax.zoo.svm.problem import Config
 from twinax.zoo.svm.twin import BASE
 
 SIDES = ("torch", "jax")
-TRAINING = {"torch": (torch_training, torch_model), "jax": (jax_training, jax_model)}
+TRAINING = {"torch": (torch_backend, torch_model), "jax": (jax_backend, jax_model)}
 SOLVERS = {"torch": torch_solvers, "jax": jax_solvers}
 TIGHT = {**BASE, "features": 4, "tolerance": 1e-6}
 

@@ -43,6 +43,8 @@ def _scores(record: Record) -> Finding:
         goal = f" {'Meets' if found['met'] else 'Misses'} its goal."
     steps = sum(fold["step"] for fold in folds)
     how = f"trained for {words.count(steps, 'step')}" if folds[0]["losses"] else "fitted by its solver"
+    if early := sum(fold.get("stopped_early", False) for fold in folds):
+        how += f" (stopped early in {early} of {words.count(len(folds), 'fold')})"
     return Finding(
         kind="training",
         title=f"{words.SIDES[record.cell.side]}, {how} in "

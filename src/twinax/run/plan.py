@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -88,6 +89,10 @@ def execute(
                 listener.ended(record)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(str(folder)) from None  # every record so far is on disk: say where
+    except BadInput:
+        if resume is None:
+            remove_if_only_begun(folder)
+        raise
     return run, folder
 
 
@@ -156,7 +161,8 @@ def begin(
 def cross(folder: Path, sides: tuple[Literal["torch", "jax"], ...]) -> None:
     """Let other sides go on with the trainings of a run: from its newest checkpoints, in its folder.
 
-    What has ended keeps its record; what has not, and is not among the sides, is no longer planned.
+    What has ended is taken up again and finds nothing left to do; what has not, and is not among the sides, is
+    no longer planned.
 
     Raises:
         RunError: There is no run, or it trains nothing.
@@ -268,17 +274,18 @@ def inspect(name: str, options: Options, folder: Path, listener: Listener) -> Tw
         with LocalCrew("twinax.run.inspect_verbs", launcher, loads="nothing") as crew:
             answer = crew.worker(cell).call("inspect", output=str(folder / "weights.safetensors"))
     except BaseException:
-        remove_if_only_logs(folder)
+        remove_if_only_begun(folder)
         raise
     finally:
         launcher.close()
     return TwinInfo.model_validate(answer["info"])
 
 
-def remove_if_only_logs(folder: Path) -> None:
-    """Take back a folder that was made for a run that could not begin."""
-    for file in [*folder.glob("logs/*"), folder / "weights.safetensors"]:
-        file.unlink(missing_ok=True)
-    for directory in (folder / "logs", folder):
-        if directory.is_dir() and not any(directory.iterdir()):
-            directory.rmdir()
+def remove_if_only_begun(folder: Path) -> None:
+    """Take back a folder that was made for a run of which nothing came: no record, no checkpoint."""
+    begun = {"logs", "weights.safetensors", RUN_FILE}
+    if not {path.name for path in folder.iterdir()} <= begun:
+        return
+    if (folder / RUN_FILE).exists() and Run.load(folder).records:
+        return
+    shutil.rmtree(folder)

@@ -82,6 +82,8 @@ def train(crew: Crew, cell: Cell, fold: int) -> dict[str, Json]:
         told = worker.call("advance", seconds=TURN_S)
         crew.say(f"{where}: {progress(told)}")
         if told["done"]:
+            if told["step"] < told["steps"]:
+                crew.say(f"{where}: stopped early, validation no longer improves")
             return worker.call("finish")
 
 

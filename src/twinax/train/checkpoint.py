@@ -58,6 +58,7 @@ class Facts(Frozen):
         sides: Who made which steps: ``[[side, first step, last step], …]``.
         size: Bytes of ``state.safetensors``.
         sha256: Its checksum.
+        checksum: Of all of this but itself.
     """
 
     format: int = FORMAT
@@ -80,6 +81,11 @@ class Facts(Frozen):
     sides: tuple[tuple[str, int, int], ...] = ()
     size: int = 0
     sha256: str = ""
+    checksum: str = ""
+
+    def summed(self) -> str:
+        """The checksum that these facts must state."""
+        return hashlib.sha256(self.model_copy(update={"checksum": ""}).model_dump_json().encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ def write(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     facts = checkpoint.facts.model_copy(
         update={"size": len(state), "sha256": hashlib.sha256(state).hexdigest()}
     )
+    facts = facts.model_copy(update={"checksum": facts.summed()})
     place = folder / f"{PREFIX}{facts.step:08d}"
     temporary = folder / f".{place.name}.{os.getpid()}"
     try:
@@ -203,8 +210,11 @@ def _parsed(text: bytes, file: Path, hint: str) -> Facts:
             "Continue it with the twinax that wrote it.",
         )
     try:
-        return Facts.model_validate_json(text)
+        facts = Facts.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BadInput(f"{file} is damaged: {where}: {first['msg']}.", hint) from error
+    if facts.summed() != facts.checksum:
+        raise BadInput(f"{file} is damaged, or was edited: its checksum is another.", hint)
+    return facts

@@ -24,6 +24,10 @@ from twinax.train.setting import Setting
 from twinax.twin import Arrays
 
 POINTS = 500  # of a curve in the event file
+SMALLER = (
+    "Give a smaller --set learning_rate=…, or bound the gradients with --set clip=1. "
+    "Checkpoints that were written before are intact."
+)
 IN_FLIGHT = 2  # steps that may be under way before the loss of the first is read
 
 
@@ -122,8 +126,7 @@ class Loop:
         before = f"; the step before it had {self.losses[-1]:.6g}" if self.losses else ""
         return BadInput(
             f"The loss is {loss} at step {step + 1} of {self.steps} (learning rate {rate:g}){before}.",
-            "Give a smaller --set learning_rate=…, or bound the gradients with --set clip=1. "
-            "The checkpoints from before are intact.",
+            SMALLER,
         )
 
     # --- epochs --------------------------------------------------------------------------------
@@ -131,6 +134,12 @@ class Loop:
     def _end_epoch(self) -> None:
         self.wait()
         scores = scores_of(self.runner, self.setting.task, self.setting.dataset, "valid")
+        unusable = [name for name in ("loss", self.setting.task.metric) if not math.isfinite(scores[name])]
+        if unusable:
+            name = unusable[0]
+            raise BadInput(
+                f"After step {self.step} of {self.steps} the validation {name} is {scores[name]}.", SMALLER
+            )
         self.valid.append({"step": self.step, "seconds": self.seconds, **scores})
         score, task = scores[self.setting.task.metric], self.setting.task
         better = self.best is None or (score < self.best[0] if task.better == "lower" else score > self.best[0])
@@ -203,6 +212,7 @@ class Loop:
             "steps": self.steps,
             "epochs": self.step // self.order.steps_per_epoch,
             "seconds": self.seconds,
+            "stopped_early": self.step < self.steps,
             "goal_s": reached(self.valid, self.setting.task.goal),
             "sides": self._made_by,
             "valid": self.valid,

@@ -253,12 +253,17 @@ def judged(aside: Arrays, returns: Array, volatility: Array) -> dict[str, float]
     """
     true = np.exp(aside["log_volatility"])
     naive = np.exp(aside["last_log_volatility"])[:, None]
-    rmse = _rmse(volatility, true)
+    rmse, naive_rmse = _rmse(volatility, true), _rmse(naive, true)
+    if naive_rmse == 0:
+        raise BadInput(
+            "The volatility never changes over the days to be scored: there is nothing to forecast.",
+            "Give prices that move.",
+        )
     q = np.square(true / volatility)
     moved = aside["returns"] != 0
     found = {
         "volatility_rmse": 100 * rmse,
-        "volatility_rmse_over_naive": rmse / _rmse(naive, true),
+        "volatility_rmse_over_naive": rmse / naive_rmse,
         "volatility_qlike": float(np.mean(q - np.log(q) - 1)),
         "return_rmse": 100 * _rmse(returns, aside["returns"]),
     }
