@@ -42,7 +42,7 @@ def draw(shape, seed=0, kinked=False, dtype=torch.float64, strided=False):
 def agree(name, *args, gradients=True, tolerance=None, **kwargs):
     """torch's ``aten.<name>`` and ours give the same values, dtypes, shapes and gradients for these arguments.
 
-    Gradients with respect to every float tensor among the arguments, in float64 only; from one random direction.
+    Gradients with respect to every float tensor among the arguments, in float64 only, from a random direction.
     """
     packet, overload = name.split(".")
     operation = getattr(getattr(torch.ops.aten, packet), overload)

@@ -1,7 +1,7 @@
 """The operations that can be ported, read from the text of ``ops``: no framework is imported.
 
-An entry is a function of ``ops`` with an ``@aten(…)`` on it. What the function uses beside jax (another function,
-a constant of its file) comes with it.
+An entry is a function of ``ops`` with an ``@aten(…)`` on it. What the function uses beside jax (another
+function, a constant of its file) comes with it.
 """
 
 from __future__ import annotations
