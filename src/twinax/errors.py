@@ -6,6 +6,7 @@ twinax prints an error.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -55,6 +56,31 @@ class RunError(BadInput):
 
 class DiskFull(TwinaxError):
     """There is no room left for the run."""
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """One thing in a model that cannot be ported: the operation, the user's own source line, what to do."""
+
+    operation: str
+    where: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} at {self.where or 'an unknown line'}: {self.hint}"
+
+
+class CannotPort(BadInput):
+    """A model that cannot be ported, with everything that stands in the way.
+
+    Attributes:
+        unsupported: All of it, in the order in which the model comes to it.
+    """
+
+    def __init__(self, what: str, hint: str = "", unsupported: tuple[Unsupported, ...] = ()) -> None:
+        lines = "".join(f"\n  {one}" for one in unsupported)
+        super().__init__(what + lines, hint)
+        self.unsupported = unsupported
 
 
 class CellFailed(TwinaxError):
