@@ -28,6 +28,7 @@ from twinax.records import (
     TwinInfo,
 )
 from twinax.run import agents
+from twinax.run.held import LOCK_FILE, held
 from twinax.run.launch import Launcher, Listener, LocalCrew, LocalLauncher, load_study
 from twinax.run.process import ThisMachine
 from twinax.sources import is_file, resolve
@@ -74,9 +75,19 @@ def execute(
     """
     listener = listener or Silent()
     if resume is not None:
-        run, folder = Run.load(resume), resume
-    else:
-        run, folder = begin(name, studies, options, folder, command, listener)
+        with held(resume):
+            return _carried_out(Run.load(resume), resume, listener), resume
+    run, folder = begin(name, studies, options, folder, command, listener)
+    with held(folder):
+        try:
+            return _carried_out(run, folder, listener), folder
+        except BadInput:
+            remove_if_only_begun(folder)
+            raise
+
+
+def _carried_out(run: Run, folder: Path, listener: Listener) -> Run:
+    """The run with a record of every cell; each is on disk as soon as it is there."""
     groups = plan(run.twin, run.studies, run.options)
     listener.planned(run.planned)
     for record in run.records:
@@ -89,11 +100,7 @@ def execute(
                 listener.ended(record)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(str(folder)) from None  # every record so far is on disk: say where
-    except BadInput:
-        if resume is None:
-            remove_if_only_begun(folder)
-        raise
-    return run, folder
+    return run
 
 
 @contextlib.contextmanager
@@ -167,15 +174,16 @@ def cross(folder: Path, sides: tuple[Literal["torch", "jax"], ...]) -> None:
     Raises:
         RunError: There is no run, or it trains nothing.
     """
-    run = Run.load(folder)
-    if "training" not in run.studies:
-        raise RunError(f"{folder} holds no training.", "Give the folder that `twinax train` printed.")
-    ended = tuple(side for side in ("torch", "jax") if any(r.cell.side == side for r in run.of("training")))
-    wanted = tuple(side for side in ("torch", "jax") if side in ended or side in sides)
-    options = run.options.model_copy(update={"sides": wanted, "crossing": True})
-    groups = plan(run.twin, run.studies, options)
-    planned = tuple(cell for group in groups for cell in group.cells)
-    run.model_copy(update={"options": options, "planned": planned}).save(folder)
+    with held(folder):
+        run = Run.load(folder)
+        if "training" not in run.studies:
+            raise RunError(f"{folder} holds no training.", "Give the folder that `twinax train` printed.")
+        ended = tuple(side for side in ("torch", "jax") if any(r.cell.side == side for r in run.of("training")))
+        wanted = tuple(side for side in ("torch", "jax") if side in ended or side in sides)
+        options = run.options.model_copy(update={"sides": wanted, "crossing": True})
+        groups = plan(run.twin, run.studies, options)
+        planned = tuple(cell for group in groups for cell in group.cells)
+        run.model_copy(update={"options": options, "planned": planned}).save(folder)
 
 
 def plan(info: TwinInfo, studies: Iterable[str], options: Options) -> list[Group]:
@@ -283,7 +291,7 @@ def inspect(name: str, options: Options, folder: Path, listener: Listener) -> Tw
 
 def remove_if_only_begun(folder: Path) -> None:
     """Take back a folder that was made for a run of which nothing came: no record, no checkpoint."""
-    begun = {"logs", "weights.safetensors", RUN_FILE}
+    begun = {"logs", "weights.safetensors", RUN_FILE, LOCK_FILE}
     if not {path.name for path in folder.iterdir()} <= begun:
         return
     if (folder / RUN_FILE).exists() and Run.load(folder).records:
