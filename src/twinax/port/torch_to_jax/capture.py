@@ -1,0 +1,393 @@
+"""A PyTorch module as a list of statements, in eval and in train mode. Imports torch: runs in torch workers.
+
+``torch.export`` in float64, so that every cast shows: a float64 in the graph follows the weights' dtype, a
+float32 was asked for by the model. Its decomposition with an empty table makes the graph functional (no
+in-place operation, no view that is written through) and keeps high-level operations whole.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.export import Dim
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils._pytree import TreeSpec
+
+from twinax.errors import CannotPort, Unsupported
+
+MODES = ("eval", "train")
+DROPOUTS = tuple(f"torch.nn.modules.dropout.{n}" for n in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"))
+NOTHING = ("clone", "alias", "lift_fresh_copy", "contiguous")
+"""Operations that give their argument: nothing is written through views any more."""
+CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range", "sym_constrain_range_for_size")
+COUNTER = "num_batches_tracked"
+FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value by its name: an input, a parameter or buffer (its torch name), or a statement's result."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size that depends on the inputs: an expression in symbols such as ``s0``."""
+
+    expression: Any  # sympy.Expr
+
+    def __hash__(self) -> int:
+        return hash(str(self.expression))
+
+
+@dataclass(frozen=True)
+class DType:
+    """A dtype that stands in the graph; ``float64`` follows the weights, ``float32`` is at least float32."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """What is known of a value: sizes (ints, or :class:`Size`) and dtype."""
+
+    shape: tuple[Any, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Level:
+    """One module call around a statement: which call it is, the module's path, and its class."""
+
+    key: str
+    path: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A line of the user's source."""
+
+    file: str
+    line: int
+    function: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.code}"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One operation: ``results = op(*args, **kwargs)``, without ``aten.``; unused results are ``""``."""
+
+    op: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    results: tuple[str, ...]
+    levels: tuple[Level, ...]
+    frames: tuple[Frame, ...]
+
+
+@dataclass
+class Program:
+    """The module in one mode.
+
+    Attributes:
+        inputs: Names of the inputs that are arrays, in order.
+        statements: In the order in which they run.
+        values: Of every name.
+        outputs: References in a nest of tuples and dicts, as the model returns it.
+        updates: Buffer's torch name → the value that it has afterwards.
+        weights: Names of parameters and persistent buffers that the graph uses.
+        constants: Arrays that are neither, by name.
+        same: Constant's name → the first one that has the same numbers.
+    """
+
+    inputs: list[str] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    values: dict[str, Value] = field(default_factory=dict)
+    outputs: Any = None
+    updates: dict[str, Ref] = field(default_factory=dict)
+    weights: set[str] = field(default_factory=set)
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)
+
+
+def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, Program]:
+    """The module's programs by mode.
+
+    Args:
+        module: Left as it is.
+        inputs: Example arrays by the names of ``forward``'s parameters; the first axis is the batch, and its
+            size should be 2 or more. Sizes that the model does not fix stay open.
+
+    Raises:
+        CannotPort: torch.export cannot follow the module.
+    """
+    wide = copy.deepcopy(module).double()
+    examples = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
+    return {mode: _Reader(_exported(wide, examples, mode)).program for mode in MODES}
+
+
+def _exported(module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str) -> torch.export.ExportedProgram:
+    module.train(mode == "train")
+    shapes = {name: dict.fromkeys(_open_axes(tensor), Dim.AUTO) for name, tensor in inputs.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exported = torch.export.export(module, (), dict(inputs), dynamic_shapes=shapes, strict=False)
+            return exported.run_decompositions({})
+        except Exception as error:
+            raise _refused(error, mode) from error
+
+
+def _open_axes(tensor: torch.Tensor) -> range:
+    """Axes whose sizes may stay open: the batch; of sequences (not images) the length too."""
+    return range(1 if tensor.dim() > 3 else min(tensor.dim(), 2))
+
+
+def _refused(error: Exception, mode: str) -> CannotPort:
+    """What torch.export said, with the user's line."""
+    text = str(error)
+    frames = [f for f in _frames(text) if not is_torch(f.file)]
+    own = _own_lines(error)
+    where = str(frames[-1]) if frames else own[-1] if own else ""
+    branch = "data-dependent" in text.lower() or type(error).__name__.startswith("GuardOnDataDependent")
+    hint = (
+        "What happens there depends on the data. Replace the branch by torch.where, or torch.cond."
+        if branch
+        else "Change the line so that torch.export can follow it."
+    )
+    first = text.strip().splitlines()[0] if text.strip() else "no message"
+    what = Unsupported("control flow" if branch else "torch.export", where, hint)
+    return CannotPort(
+        f"torch.export cannot follow the model in {mode} mode: {type(error).__name__}: {first[:500]}",
+        "",
+        (what,),
+    )
+
+
+def _own_lines(error: BaseException) -> list[str]:
+    found: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not is_torch(code.co_filename) and "twinax/port" not in code.co_filename:
+            found.append(f"{code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return found
+
+
+class _Reader:
+    """Reads one exported program."""
+
+    def __init__(self, exported: torch.export.ExportedProgram) -> None:
+        self.program = Program()
+        self.values: dict[fx.Node, Any] = {}  # node → Ref, Size, number, or a tuple of these
+        self.constants = {**exported.constants, **dict(exported.named_buffers())}
+        self.exported = exported
+        self.kept = set(exported.state_dict)
+        placeholders = [n for n in exported.graph.nodes if n.op == "placeholder"]
+        for node, spec in zip(placeholders, exported.graph_signature.input_specs, strict=True):
+            self._placeholder(node, spec)
+        for node in exported.graph.nodes:
+            if node.op == "call_function":
+                self._call(node)
+            elif node.op == "get_attr":
+                self.values[node] = Ref(node.name)  # a subgraph of control flow: refused at its use
+            elif node.op == "output":
+                self._outputs(node)
+        self._drop_unused()
+
+    def _placeholder(self, node: fx.Node, spec: Any) -> None:
+        if spec.kind == InputKind.USER_INPUT:
+            if "val" in node.meta and isinstance(node.meta["val"], torch.Tensor):
+                self.program.inputs.append(node.name)
+                self._define(node, node.name)
+            else:
+                self.values[node] = spec.arg.value if hasattr(spec.arg, "value") else None
+            return
+        name = spec.target
+        persistent = spec.kind == InputKind.PARAMETER or (spec.kind == InputKind.BUFFER and spec.persistent)
+        if persistent:
+            self.program.weights.add(name)
+        else:
+            array = self.constants[name].detach().cpu().numpy()
+            equal = (
+                n
+                for n, a in self.program.constants.items()
+                if a.dtype == array.dtype and np.array_equal(a, array)
+            )
+            self.program.same[name] = next(equal, name)
+            self.program.constants[name] = array
+        self._define(node, name)
+
+    def _define(self, node: fx.Node, name: str) -> None:
+        self.values[node] = Ref(name)
+        self.program.values[name] = _value(node.meta["val"])
+
+    def _call(self, node: fx.Node) -> None:
+        name = _operation(node)
+        packet = name.split(".")[0]
+        value = node.meta.get("val")
+        if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool | int | float | bool):
+            self.values[node] = _number(value)
+        elif node.target is operator.getitem:
+            source, index = node.args
+            self.values[node] = self.values[source][index]  # type: ignore[index]
+        elif packet in CHECKS:
+            return
+        elif packet in NOTHING and not self._in_dropout(node):
+            self.values[node] = self._read(node.args[0])
+        else:
+            self._statement(node, name, value)
+
+    def _statement(self, node: fx.Node, name: str, value: Any) -> None:
+        if isinstance(value, tuple | list):
+            used = {user.args[1] for user in node.users if user.target is operator.getitem}
+            results = tuple(f"{node.name}.{i}" if i in used else "" for i in range(len(value)))
+            self.values[node] = tuple(Ref(r) for r in results)
+            parts: list[tuple[str, Any]] = list(zip(results, value, strict=True))
+        else:
+            results, parts = (node.name,), [(node.name, value)]
+            self.values[node] = Ref(node.name)
+        for result, part in parts:
+            if result and isinstance(part, torch.Tensor):
+                self.program.values[result] = _value(part)
+        self.program.statements.append(
+            Statement(
+                name,
+                self._read(tuple(node.args)),
+                {k: self._read(v) for k, v in node.kwargs.items()},
+                results,
+                _levels(node),
+                tuple(_frames(node.meta.get("stack_trace") or "")),
+            )
+        )
+
+    def _read(self, argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            return self.values[argument]
+        if isinstance(argument, list | tuple):
+            return tuple(self._read(item) for item in argument)
+        if isinstance(argument, torch.dtype):
+            return DType(str(argument).removeprefix("torch."))
+        return _number(argument)
+
+    def _in_dropout(self, node: fx.Node) -> bool:
+        levels = _levels(node)
+        return bool(levels) and levels[-1].type in DROPOUTS
+
+    def _outputs(self, node: fx.Node) -> None:
+        results, user = self._read(node.args[0]), []
+        for value, spec in zip(results, self.exported.graph_signature.output_specs, strict=True):
+            if spec.kind == OutputKind.BUFFER_MUTATION:
+                assert isinstance(spec.target, str)
+                self.program.updates[spec.target] = value
+            elif spec.kind == OutputKind.USER_OUTPUT:
+                user.append(value)
+        spec = self.exported.call_spec.out_spec
+        assert spec is not None
+        self.program.outputs = _nest(spec, iter(user))
+
+    def _drop_unused(self) -> None:
+        """Leave out what no result needs, and the counters of BatchNorm where nothing reads them."""
+        program = self.program
+        for name in [n for n in program.updates if n.endswith(COUNTER)]:
+            read = sum(Ref(name) in refs((s.args, tuple(s.kwargs.values()))) for s in program.statements)
+            if read <= 1:
+                del program.updates[name]
+        live = set(refs((program.outputs, tuple(program.updates.values()))))
+        kept = []
+        for statement in reversed(program.statements):
+            if any(Ref(r) in live for r in statement.results if r):
+                live |= set(refs((statement.args, tuple(statement.kwargs.values()))))
+                kept.append(statement)
+        program.statements = kept[::-1]
+
+
+def refs(value: Any) -> Iterator[Ref]:
+    """Every reference in a nest of arguments."""
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from refs(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from refs(item)
+
+
+def _operation(node: fx.Node) -> str:
+    return (
+        str(node.target).removeprefix("aten.")
+        if isinstance(node.target, torch._ops.OpOverload)
+        else str(getattr(node.target, "__name__", node.target))
+    )
+
+
+def _value(tensor: torch.Tensor) -> Value:
+    return Value(tuple(_number(n) for n in tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+
+def _number(value: Any) -> Any:
+    """A number as it is; one that depends on the inputs as a :class:`Size`."""
+    if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
+        expression = value.node.expr
+        if expression.is_number:
+            return int(expression) if isinstance(value, torch.SymInt) else float(expression)
+        return Size(expression)
+    return value
+
+
+def _levels(node: fx.Node) -> tuple[Level, ...]:
+    stack = node.meta.get("nn_module_stack") or {}
+    return tuple(
+        Level(
+            key, path.split("@")[0], kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+        )
+        for key, (path, kind) in stack.items()
+        if not key.startswith("_empty")
+    )
+
+
+def _frames(text: str) -> Iterator[Frame]:
+    for file, line, function, code in FRAME.findall(text):
+        yield Frame(file, int(line), function, code.strip())
+
+
+def is_torch(file: str) -> bool:
+    """Whether a line is of torch itself."""
+    return "/torch/" in file or file.startswith("torch/")
+
+
+def _nest(spec: TreeSpec, leaves: Iterator[Any]) -> Any:
+    """The model's outputs as nested tuples and dicts; a dict-like class becomes a dict."""
+    if spec.is_leaf():
+        return next(leaves)
+    children = [_nest(child, leaves) for child in spec.children()]
+    keys = spec.context if isinstance(spec.context, list) else None
+    if spec.type in (tuple, list):
+        return tuple(children)
+    if keys is not None and len(keys) == len(children):
+        return dict(zip(keys, children, strict=True))
+    if spec.type.__name__ == "namedtuple" or hasattr(spec.context, "_fields"):
+        return tuple(children)
+    nested = spec.context[0] if isinstance(spec.context, tuple) and spec.context else None
+    if isinstance(nested, list) and len(nested) == len(children):
+        return dict(zip(nested, children, strict=True))
+    raise CannotPort(
+        f"The model returns a {spec.type.__name__}, which has no counterpart in JAX.",
+        "Return tensors in tuples, lists or dicts.",
+    )

@@ -1,0 +1,133 @@
+"""A live PyTorch module into JAX source and weights. Imports torch when it is called: runs in torch workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from twinax.errors import CannotPort, Unsupported
+
+if TYPE_CHECKING:
+    import torch
+
+    from twinax.port.torch_to_jax.classes import Class
+
+
+@dataclass(frozen=True)
+class Ported:
+    """What a port is made of.
+
+    Attributes:
+        source: ``model.py``: depends on jax, flax, and safetensors for ``load``.
+        weights: Parameters and persistent buffers by torch name, in torch's layout and their own dtype.
+        constants: Arrays that the source reads from ``constants.safetensors`` beside it.
+        outputs: Names of the outputs; ``()`` for a lone array or a tuple.
+        notes: What a reader should know.
+    """
+
+    source: str
+    weights: dict[str, np.ndarray]
+    constants: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()
+
+
+def convert(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, title: str = "") -> Ported:
+    """Port a module.
+
+    Args:
+        module: Left as it is.
+        inputs: Example arrays by the names of ``forward``'s parameters; batch size 2 or more.
+        title: First line of the source.
+
+    Raises:
+        CannotPort: Names everything that stands in the way, with the user's own source lines.
+    """
+    made, root, programs = _understood(module, inputs)
+    missing = _unsupported(made)
+    if missing:
+        raise CannotPort(
+            f"{type(module).__name__} cannot be ported: {len(missing)} of its operations have no counterpart.",
+            "Change these lines, or ask for the operations.",
+            missing,
+        )
+    from twinax.port.torch_to_jax.source import source
+
+    text = source(made, root, title or f"{type(module).__name__} in JAX (Flax NNX).")
+    constants = {n: _narrowed(a) for p in programs.values() for n, a in p.constants.items() if f"{n!r}" in text}
+    weights = {n: _numpy(t) for n, t in _own(module).items() if n in _names(root)}
+    notes = ("num_batches_tracked, torch's count of batches, is left out: nothing reads it.",)
+    return Ported(
+        text, weights, constants, notes if any("num_batches_tracked" in n for n in _own(module)) else ()
+    )
+
+
+def obstacles(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[Unsupported, ...]:
+    """Everything that cannot be ported, in the order in which the model comes to it; empty where all can be."""
+    try:
+        return _unsupported(_understood(module, inputs)[0])
+    except CannotPort as error:
+        return error.unsupported
+
+
+def _understood(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
+    from twinax.port.torch_to_jax.capture import capture
+    from twinax.port.torch_to_jax.classes import classes
+
+    programs = capture(module, inputs)
+    made, root = classes(module, programs)
+    root.inputs = programs["eval"].inputs
+    return made, root, programs
+
+
+def _unsupported(made: list[Class]) -> tuple[Unsupported, ...]:
+    from twinax.port.torch_to_jax.code import Op
+    from twinax.port.torch_to_jax.writing import unsupported
+
+    found: dict[Unsupported, None] = {}
+    for one in made:
+        for code in one.first.code.values():
+            for index, item in enumerate(code.form.items):
+                if isinstance(item, Op):
+                    reason = unsupported(item, code, index, str(code.origins[index] or ""))
+                    if reason is not None:
+                        found[reason] = None
+    return tuple(found)
+
+
+def _names(root: Any) -> set[str]:
+    """Names of every parameter and buffer that the ported classes hold."""
+    names: set[str] = set()
+
+    def visit(instance: Any) -> None:
+        prefix = f"{instance.path}." if instance.path else ""
+        names.update(prefix + tensor.name for tensor in instance.tensors)
+        for child in instance.children.values():
+            if hasattr(child, "tensors"):
+                visit(child)
+
+    visit(root)
+    return names
+
+
+def _own(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return dict(module.state_dict(keep_vars=True))
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    import torch
+
+    if tensor.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return tensor.detach().cpu().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.detach().cpu().contiguous().numpy()
+
+
+def _narrowed(array: np.ndarray) -> np.ndarray:
+    """A constant in float32, as the model had it before it was captured in float64, where nothing is lost."""
+    if array.dtype == np.float64 and np.array_equal(array.astype(np.float32), array):
+        return array.astype(np.float32)
+    return np.ascontiguousarray(array)

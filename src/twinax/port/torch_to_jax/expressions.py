@@ -1,0 +1,169 @@
+"""An operation as a Python expression: the table's function, called or written in place of its call."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from twinax.port.torch_to_jax.table import Entry
+
+DROPPED = ("device", "layout", "pin_memory", "memory_format", "non_blocking", "generator", "requires_grad")
+UNKNOWN = object()
+
+
+def parsed(text: str) -> ast.expr:
+    """A Python expression."""
+    return ast.parse(text, mode="eval").body
+
+
+def literal(value: Any) -> ast.expr:
+    """A number, string or None as an expression; infinities by jnp's names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return parsed("jnp.nan" if math.isnan(value) else "jnp.inf" if value > 0 else "-jnp.inf")
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+        return ast.UnaryOp(ast.USub(), literal(-value))
+    return ast.Constant(value)
+
+
+def bound(entry: Entry, args: list[ast.expr], kwargs: Mapping[str, ast.expr]) -> dict[str, ast.expr]:
+    """Arguments by the function's parameters.
+
+    Raises:
+        TypeError: The function has no such parameter.
+    """
+    positional = [a.arg for a in entry.node.args.args]
+    given = dict(zip(positional, args, strict=False))
+    extra = args[len(positional) :]
+    given |= {name: value for name, value in kwargs.items() if name not in DROPPED}
+    unknown = [name for name in given if name not in entry.parameters]
+    if unknown or any(not _is_none(value) for value in extra):
+        raise TypeError(f"argument {unknown[0] if unknown else len(positional) + 1}")
+    return given
+
+
+def expression(entry: Entry, given: Mapping[str, ast.expr]) -> tuple[ast.expr, set[str]]:
+    """The operation as an expression, and the names that it uses of the table's files or libraries."""
+    if entry.expression is not None:
+        filled = {**_defaults(entry), **given}
+        body = Substitute(filled).visit(copy.deepcopy(entry.expression))
+        return body, _names(body)
+    call = ast.Call(ast.Name(entry.function), *_arguments(entry, given))
+    return call, {entry.function}
+
+
+def _arguments(entry: Entry, given: Mapping[str, ast.expr]) -> tuple[list[ast.expr], list[ast.keyword]]:
+    """Arrays by position as far as they lead; everything else by name; nothing that is the default anyhow."""
+    defaults = _defaults(entry)
+    wanted = {
+        name: value
+        for name, value in given.items()
+        if name not in defaults or ast.dump(defaults[name]) != ast.dump(value)
+    }
+    args: list[ast.expr] = []
+    for parameter in entry.node.args.args:
+        name = parameter.arg
+        if name in wanted and (name not in defaults or not _is_constant(wanted[name])):
+            args.append(wanted.pop(name))
+        else:
+            break
+    return args, [ast.keyword(name, value) for name, value in wanted.items()]
+
+
+def _defaults(entry: Entry) -> dict[str, ast.expr]:
+    arguments = entry.node.args
+    found = dict(
+        zip(
+            [a.arg for a in arguments.args[len(arguments.args) - len(arguments.defaults) :]],
+            arguments.defaults,
+            strict=True,
+        )
+    )
+    for parameter, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        if default is not None:
+            found[parameter.arg] = default
+    return found
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _is_constant(node: ast.expr) -> bool:
+    return not any(isinstance(n, ast.Name | ast.Attribute | ast.Call) for n in ast.walk(node))
+
+
+class Substitute(ast.NodeTransformer):
+    """Puts arguments in place of parameters, and takes the branches that constants decide."""
+
+    def __init__(self, given: Mapping[str, ast.expr]) -> None:
+        self.given = given
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return copy.deepcopy(self.given[node.id]) if node.id in self.given else node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        test = self.visit(node.test)
+        decided = _decided(test)
+        if decided is UNKNOWN:
+            return ast.IfExp(test, self.visit(node.body), self.visit(node.orelse))
+        return self.visit(node.body if decided else node.orelse)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        # nobody writes these: they are what the functions do anyhow
+        node.keywords = [
+            k for k in node.keywords if not (k.arg in ("keepdims", "dtype", "where") and _is_default(k))
+        ]
+        return node
+
+
+def _is_default(keyword: ast.keyword) -> bool:
+    return isinstance(keyword.value, ast.Constant) and keyword.value.value in (False, None)
+
+
+def _decided(test: ast.expr) -> Any:
+    """The value of a test on constants, or UNKNOWN; an array is never None."""
+    if isinstance(test, ast.BoolOp):
+        values = [_decided(value) for value in test.values]
+        stop = isinstance(test.op, ast.Or)
+        if any(value is not UNKNOWN and bool(value) == stop for value in values):
+            return stop
+        return UNKNOWN if UNKNOWN in values else not stop
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        inner = _decided(test.operand)
+        return UNKNOWN if inner is UNKNOWN else not inner
+    if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Is | ast.IsNot):
+        if _is_none(test.comparators[0]):
+            return _is_none(test.left) == isinstance(test.ops[0], ast.Is)
+        return UNKNOWN
+    if _is_constant(test):
+        return eval(compile(ast.Expression(ast.fix_missing_locations(copy.deepcopy(test))), "", "eval"), {})
+    return UNKNOWN
+
+
+# --- basic indexing -----------------------------------------------------------------------------------
+
+FULL = ast.Slice(None, None, None)
+
+
+def subscript(base: ast.expr, items: list[ast.expr | None]) -> ast.expr:
+    """``base[items]``; None stands for ``:``. Ellipsis and trailing ``:`` are left out."""
+    items = list(items)
+    while items and items[-1] is None:
+        items.pop()
+    if not items:
+        return base
+    parts: list[ast.expr] = [FULL if item is None else item for item in items]
+    return ast.Subscript(base, parts[0] if len(parts) == 1 else ast.Tuple(parts), ast.Load())
+
+
+def text(node: ast.expr) -> str:
+    """The expression as source."""
+    return ast.unparse(ast.fix_missing_locations(copy.deepcopy(node)))
