@@ -188,11 +188,13 @@ def predict(
     Example: `twinax predict runs/knn-20260101-120000 applicants.csv -o answers.csv`
     """
     from twinax import api
-    from twinax.run.trained import write_new
+    from twinax.run.trained import chosen, write_new
 
     if output is not None:
         write_new(output, "")  # say at once that it cannot be written
         output.unlink()
+    for what in chosen(path).passed_over:
+        Console(stderr=True).print(f"A checkpoint is passed over: {escape(what)}", soft_wrap=True)
     text = api.predict(path, file, side=framework.value if framework else "", device=device.value)
     if output is None:
         print(text, end="")

@@ -9,8 +9,8 @@ import twinax
 from cases import TWINS, small
 from twinax.api import train
 from twinax.errors import BadInput, RunError
-from twinax.records import Options, Outcome
-from twinax.run.plan import cross
+from twinax.records import Options, Outcome, Run
+from twinax.run.plan import Silent, cross
 from twinax.studies.training import TrainingStudy, judged, progress
 from twinax.train.goal import met
 
@@ -47,6 +47,31 @@ def test_an_ended_training_goes_on_on_the_other_side(tmp_path):
         ("jax", 30, 30),
     ]
     assert jax["test"]["loss"] == pytest.approx(torch["test"]["loss"], rel=1e-5)
+
+
+class Heard(Silent):
+    def __init__(self):
+        self.texts = []
+
+    def said(self, cell, text):
+        self.texts.append(text)
+
+
+def test_a_damaged_checkpoint_is_named_when_a_training_goes_on(tmp_path):
+    folder = tmp_path / "run"
+    train("xor", sides=("torch",), output=folder, settings={"epochs": 40}, checkpoint_s=1e-9)
+    damaged = max((folder / "checkpoints" / "torch" / "fold-1").glob("step-*"))
+    (damaged / "state.safetensors").write_bytes(b"")
+    (row,) = twinax.evaluate(folder)
+    assert row["step"] < 40 and damaged.name in row["passed_over"][0]
+    run = Run.load(folder)
+    run.model_copy(update={"records": ()}).save(folder)
+    heard = Heard()
+    again = train(resume=folder, listener=heard)
+    (said,) = (text for text in heard.texts if "passed over" in text)
+    assert damaged.name in said and "cut short" in said
+    assert damaged.name in again.findings.of("training")[0].title
+    assert again.run.records[0].measurements["folds"][0]["step"] == 40
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):

@@ -106,7 +106,18 @@ def test_a_damaged_one_is_named_and_passed_over(tmp_path, damage, told):
     damage(checkpoint.write(tmp_path, made(2), keep=3))
     with pytest.raises(BadInput, match=told):
         checkpoint.read(tmp_path / "step-00000002")
-    assert checkpoint.newest(tmp_path).facts.step == 1
+    passed_over = []
+    assert checkpoint.newest(tmp_path, passed_over).facts.step == 1
+    assert len(passed_over) == 1 and told in passed_over[0] and "step-00000002" in passed_over[0]
+
+
+def test_a_damaged_one_takes_no_whole_ones_place(tmp_path):
+    checkpoint.write(tmp_path, made(1), keep=1)
+    cut(checkpoint.write(tmp_path, made(5), keep=2))
+    checkpoint.write(tmp_path, made(3), keep=1)  # went on from 1
+    assert checkpoint.newest(tmp_path).facts.step == 3 and not (tmp_path / "step-00000001").exists()
+    checkpoint.write(tmp_path, made(6), keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000006"]
 
 
 def test_what_a_killed_process_left_is_no_checkpoint_and_is_cleared(tmp_path):

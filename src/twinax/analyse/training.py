@@ -45,10 +45,12 @@ def _scores(record: Record) -> Finding:
     how = f"trained for {words.count(steps, 'step')}" if folds[0]["losses"] else "fitted by its solver"
     if early := sum(fold.get("stopped_early", False) for fold in folds):
         how += f" (stopped early in {early} of {words.count(len(folds), 'fold')})"
+    passed = [what for fold in folds for what in fold.get("passed_over", ())]
+    damaged = f" {words.count(len(passed), 'checkpoint')} passed over: {' '.join(passed)}" if passed else ""
     return Finding(
         kind="training",
         title=f"{words.SIDES[record.cell.side]}, {how} in "
-        f"{words.seconds(sum(fold['seconds'] for fold in folds))}{_crossed(folds)}: {told}.{goal}",
+        f"{words.seconds(sum(fold['seconds'] for fold in folds))}{_crossed(folds)}: {told}.{goal}{damaged}",
         verdict=verdict,
         severity=severities[verdict],
         evidence=(record.cell.id,),

@@ -15,7 +15,7 @@ def scores(row: Mapping[str, Json]) -> Table:
     return _beside(
         f"Fold {row['fold'] + 1}, step {row['step']:,}: {row['about']}",
         names,
-        f"Weights: {row['checkpoint']}",
+        " ".join([f"Weights: {row['checkpoint']}", *(f"Passed over: {what}" for what in row["passed_over"])]),
     )
 
 

@@ -25,6 +25,8 @@ class Found:
 
     path: Path
     checkpoint: Checkpoint
+    passed_over: tuple[str, ...] = ()
+    """What is wrong with newer ones beside it."""
 
 
 def find(path: Path) -> list[Found]:
@@ -46,12 +48,23 @@ def find(path: Path) -> list[Found]:
     return best
 
 
+def chosen(path: Path) -> Found:
+    """The checkpoint that predicts: the last fold's, which has seen the most data.
+
+    Raises:
+        BadInput: There is none, or it is damaged.
+    """
+    return find(path)[-1]
+
+
 def _folds(folder: Path) -> list[Found]:
     found = []
     for fold in sorted(folder.glob("fold-*")):
-        newest = checkpoint.newest(fold)
+        passed_over: list[str] = []
+        newest = checkpoint.newest(fold, passed_over)
         if newest is not None:
-            found.append(Found(fold / f"{checkpoint.PREFIX}{newest.facts.step:08d}", newest))
+            place = fold / f"{checkpoint.PREFIX}{newest.facts.step:08d}"
+            found.append(Found(place, newest, tuple(passed_over)))
     return found
 
 
@@ -94,7 +107,8 @@ def evaluate(path: Path, side: str, data: str, device: str) -> list[dict[str, Js
     """Test scores of each fold's best weights, beside the baselines'.
 
     Returns:
-        Per fold: ``fold``, ``step``, ``side``, ``test``, ``baselines``, ``about``, ``checkpoint``.
+        Per fold: ``fold``, ``step``, ``side``, ``test``, ``baselines``, ``about``, ``checkpoint``,
+        ``passed_over``.
 
     Raises:
         BadInput: There is no checkpoint, or the data are not those it was trained on.
@@ -103,7 +117,8 @@ def evaluate(path: Path, side: str, data: str, device: str) -> list[dict[str, Js
     for found in find(path):
         facts = found.checkpoint.facts
         answer = _ask(found, side, device, "evaluate", data=data)
-        rows.append({"fold": facts.fold, "step": facts.step, "checkpoint": str(found.path), **answer})
+        place = {"checkpoint": str(found.path), "passed_over": list(found.passed_over)}
+        rows.append({"fold": facts.fold, "step": facts.step, **place, **answer})
     return rows
 
 
@@ -115,7 +130,7 @@ def predict(path: Path, file: Path, side: str, device: str) -> str:
     """
     if not file.is_file():
         raise BadInput(f"There is no file {file}.", "Give a CSV file with the columns that it was trained on.")
-    found = find(path)[-1]  # the last fold has seen the most data
+    found = chosen(path)
     rows = _ask(found, side, device, "predict", file=str(file.resolve()))["rows"]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

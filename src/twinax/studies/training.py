@@ -74,6 +74,10 @@ def train(crew: Crew, cell: Cell, fold: int) -> dict[str, Json]:
     where = (
         f"{cell.side}{', nudged' if cell.repeat else ''}{f', fold {fold + 1} of {folds}' if folds > 1 else ''}"
     )
+    for what in opened["passed_over"]:
+        crew.say(f"{where}: a checkpoint is passed over: {what}")
+    if opened["passed_over"] and not opened["step"]:
+        crew.say(f"{where}: begins anew, no whole checkpoint is left")
     if opened["step"]:
         crew.say(
             f"{where}: goes on after step {opened['step']} of {opened['steps']}, which {opened['side']} made"
@@ -84,7 +88,7 @@ def train(crew: Crew, cell: Cell, fold: int) -> dict[str, Json]:
         if told["done"]:
             if told["step"] < told["steps"]:
                 crew.say(f"{where}: stopped early, validation no longer improves")
-            return worker.call("finish")
+            return worker.call("finish") | {"passed_over": opened["passed_over"]}
 
 
 def progress(told: dict[str, Json], width: int = 20) -> str:

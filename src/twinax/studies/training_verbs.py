@@ -24,7 +24,8 @@ def open_training(context: Context, *, fold: int) -> dict[str, Json]:
     """Read the data, and take up the newest whole checkpoint where there is one."""
     assert context.twin is not None
     made = setting.make(context.twin, context.cell, context.options, context.folder, fold)
-    start = found(context, made, fold)
+    passed_over: list[str] = []
+    start = found(context, made, fold, passed_over)
     if "fit" in made.twin.programs:
         learner: Loop | Solve = Solve(context.cell, made, start)
     else:
@@ -33,7 +34,7 @@ def open_training(context: Context, *, fold: int) -> dict[str, Json]:
         learner = Loop(runner, made, start, weights)
     context.memory["learner"], context.memory["setting"] = learner, made
     side = start.facts.side if start else ""
-    return {"step": learner.step, "steps": learner.steps, "side": side}
+    return {"step": learner.step, "steps": learner.steps, "side": side, "passed_over": passed_over}
 
 
 def _initial(context: Context, twin: Twin) -> Arrays:
@@ -44,8 +45,10 @@ def _initial(context: Context, twin: Twin) -> Arrays:
     return nudge_wide(weights, 0, context.cell.dtype) if context.cell.repeat else weights
 
 
-def found(context: Context, made: Setting, fold: int) -> Checkpoint | None:
+def found(context: Context, made: Setting, fold: int, passed_over: list[str]) -> Checkpoint | None:
     """The newest whole checkpoint of this training; with ``crossing``, of whatever side.
+
+    What is wrong with those that are passed over is added to ``passed_over``.
 
     Raises:
         BadInput: There is one, but of another training.
@@ -53,7 +56,7 @@ def found(context: Context, made: Setting, fold: int) -> Checkpoint | None:
     places = [made.checkpoints]
     if context.options.crossing:
         places = [context.folder / CHECKPOINTS / side / f"fold-{fold + 1}" for side in ("torch", "jax")]
-    known = [start for start in map(checkpoint.newest, places) if start is not None]
+    known = [start for place in places if (start := checkpoint.newest(place, passed_over)) is not None]
     if not known:
         return None
     start = max(known, key=lambda c: c.facts.step)

@@ -128,7 +128,8 @@ def write(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             shutil.rmtree(place)
         temporary.rename(place)
         _sync_folder(folder)
-        for old in _all(folder)[keep:]:
+        # later ones are damaged, or this training would have gone on from there: they count for nothing
+        for old in [path for path in _all(folder) if path.name <= place.name][keep:]:
             shutil.rmtree(old)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -159,13 +160,17 @@ def _all(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob(f"{PREFIX}*") if p.is_dir()), reverse=True)
 
 
-def newest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint in a folder; None where there is none. A damaged one is passed over."""
+def newest(folder: Path, passed_over: list[str] | None = None) -> Checkpoint | None:
+    """The newest whole checkpoint in a folder; None where there is none.
+
+    A damaged one is passed over; what is wrong with it is added to ``passed_over``.
+    """
     for path in _all(folder):
         try:
             return read(path)
-        except BadInput:
-            continue
+        except BadInput as error:
+            if passed_over is not None:
+                passed_over.append(error.what)
     return None
 
 
