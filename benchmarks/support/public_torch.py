@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,12 +9,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-# torchvision's own operators are built against one torch build and absent beside others; importing it
-# (which timm and transformers do) needs no more of them than that these two names are known
-OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
-if importlib.util.find_spec("torchvision") and not hasattr(torch.ops.torchvision, "nms"):
-    OPERATORS.define("nms(Tensor boxes, Tensor scores, float threshold) -> Tensor")
-    OPERATORS.define("qnms(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+from twinax.sources.torch_only import torchvision_operators
+
+torchvision_operators.define()  # timm and transformers import torchvision where it is installed
 
 
 def prepare(

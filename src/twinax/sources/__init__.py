@@ -1,4 +1,7 @@
-"""From a name to a twin. A name is a zoo twin (``resnet50``) or a user's file (``my_pair.py``)."""
+"""From a name to a twin. A name is a zoo twin (``resnet50``), or a user's file (``my_pair.py``).
+
+A model that exists in PyTorch only (``timm:resnet50``) becomes a twin by a port: see ``torch_only``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import difflib
 
 from twinax.errors import UnknownTwin
 from twinax.sources import zoo
+from twinax.sources.torch_only import is_torch_only
 from twinax.twin import Twin
+
+__all__ = ["is_file", "is_torch_only", "resolve"]
 
 
 def is_file(name: str) -> bool:
@@ -33,6 +39,6 @@ def resolve(name: str, weights: str = "") -> Twin:
         raise UnknownTwin(
             f"There is no twin called '{name}'.",
             (f"Did you mean {' or '.join(close)}? " if close else "")
-            + "`twinax list` shows every twin; a file of your own ends in .py.",
+            + "`twinax list` shows every twin; a pair of yours is my_pair.py, a PyTorch model my_model.py:function.",
         )
     return twin.configured(weights)
