@@ -29,7 +29,7 @@ def draw(shape, seed=0, kinked=False, dtype=torch.float64, strided=False):
     """A tensor: normal numbers or numbers that tie; ``strided`` makes it a view that is not contiguous."""
     random = np.random.default_rng(seed)
     if dtype == torch.bool:
-        return torch.from_numpy(random.random(shape) < 0.5)
+        return torch.from_numpy(np.asarray(random.random(shape) < 0.5))
     if not dtype.is_floating_point:
         return torch.from_numpy(np.asarray(random.integers(-4, 5, shape))).to(dtype)
     numbers = random.choice(KINKS, shape) if kinked else random.standard_normal(shape)
@@ -39,10 +39,11 @@ def draw(shape, seed=0, kinked=False, dtype=torch.float64, strided=False):
     return tensor
 
 
-def agree(name, *args, gradients=True, tolerance=None, **kwargs):
+def agree(name, *args, gradients=True, tolerance=None, constants=(), **kwargs):
     """torch's ``aten.<name>`` and ours give the same values, dtypes, shapes and gradients for these arguments.
 
-    Gradients with respect to every float tensor among the arguments, in float64 only, from a random direction.
+    Gradients with respect to every float tensor among the arguments, in float64 only, from a random direction;
+    ``constants`` are those with respect to which torch has none.
     """
     packet, overload = name.split(".")
     operation = getattr(getattr(torch.ops.aten, packet), overload)
@@ -50,7 +51,8 @@ def agree(name, *args, gradients=True, tolerance=None, **kwargs):
         t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor) and t.is_floating_point()
     ]
     differentiable = gradients and floats and all(t.dtype == torch.float64 for t in floats)
-    theirs_in = [t.detach().clone().requires_grad_(True) if differentiable else t for t in floats]
+    held = set(map(id, constants))
+    theirs_in = [t.detach().clone().requires_grad_(id(t) not in held) if differentiable else t for t in floats]
     swap = dict(zip(map(id, floats), theirs_in, strict=True))
     there = lambda t: swap.get(id(t), t) if isinstance(t, torch.Tensor) else t  # noqa: E731
     expected = operation(*tree_map(there, args), **tree_map(there, kwargs))
@@ -100,9 +102,10 @@ def _compare_gradients(name, expected, got, theirs_in, vjp, tolerance):
         return
     random = np.random.default_rng(1)
     directions = {i: random.standard_normal(tuple(t.shape)) for i, t in wanted}
+    places = [i for i, t in enumerate(theirs_in) if t.requires_grad]
     theirs = torch.autograd.grad(
         [t for _, t in wanted],
-        theirs_in,
+        [theirs_in[i] for i in places],
         [torch.from_numpy(np.asarray(directions[i])) for i, _ in wanted],
         allow_unused=True,
     )
@@ -111,7 +114,8 @@ def _compare_gradients(name, expected, got, theirs_in, vjp, tolerance):
         jnp.asarray(directions[i]) if i in directions else _zero_cotangent(a) for i, a in enumerate(flat)
     ]
     (ours,) = vjp(jax.tree.unflatten(tree, cotangents))
-    for i, (there, here) in enumerate(zip(theirs, ours, strict=True)):
+    for i, there in zip(places, theirs, strict=True):
+        here = ours[i]
         there = np.zeros(here.shape) if there is None else there.numpy()
         np.testing.assert_allclose(
             np.asarray(here),
