@@ -1,0 +1,101 @@
+"""Convolution in torch's layout: channels before the spatial axes, weights (out, in / groups, …).
+
+XLA chooses its own layout inside a compiled function: on CPU, transposing to channels last by hand gained
+nothing, in the forward pass or in the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from twinax.port.torch_to_jax.ops.base import aten
+
+
+@aten("conv1d.default", "conv2d.default", "conv3d.default", whole=True)
+@aten("conv1d.padding", "conv2d.padding", "conv3d.padding", whole=True)
+def convolution(
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Array:
+    """Convolution of (N, C, …) or (C, …) with (O, C / groups, …), plus a bias for each of the O channels."""
+    axes = weight.ndim - 2
+    if isinstance(padding, str):
+        pads = padding.upper()
+    else:
+        pads = [(int(p), int(p)) for p in np.broadcast_to(padding, axes)]
+    y = lax.conv_general_dilated(
+        input if input.ndim == weight.ndim else input[None],
+        weight,
+        window_strides=tuple(np.broadcast_to(stride, axes)),
+        padding=pads,
+        rhs_dilation=tuple(np.broadcast_to(dilation, axes)),
+        feature_group_count=groups,
+    )
+    if bias is not None:
+        y = y + bias.reshape(-1, *[1] * axes)
+    return y if input.ndim == weight.ndim else y[0]
+
+
+@aten("conv_transpose1d.default", "conv_transpose2d.input", "conv_transpose3d.input", whole=True)
+def transposed_convolution(
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Array:
+    """Transpose of the convolution that has these arguments: of (N, C, …) or (C, …) with (C, O / groups, …).
+
+    It is the convolution of the input, spread out by the stride, with the mirrored weights.
+    """
+    axes = weight.ndim - 2
+    kernel, stride, padding, output_padding, dilation = (
+        np.broadcast_to(sizes, axes) for sizes in (weight.shape[2:], stride, padding, output_padding, dilation)
+    )
+    reach = dilation * (kernel - 1) - padding
+    # (groups · I, O, …) to (groups · O, I, …)
+    mirrored = jnp.flip(weight.reshape(groups, -1, *weight.shape[1:]), tuple(range(3, axes + 3)))
+    mirrored = jnp.swapaxes(mirrored, 1, 2).reshape(-1, weight.shape[0] // groups, *kernel)
+    y = lax.conv_general_dilated(
+        input if input.ndim == weight.ndim else input[None],
+        mirrored,
+        window_strides=(1,) * axes,
+        padding=[(int(low), int(high)) for low, high in zip(reach, reach + output_padding, strict=True)],
+        lhs_dilation=tuple(stride),
+        rhs_dilation=tuple(dilation),
+        feature_group_count=groups,
+    )
+    if bias is not None:
+        y = y + bias.reshape(-1, *[1] * axes)
+    return y if input.ndim == weight.ndim else y[0]
+
+
+@aten("convolution.default")
+def convolution_either_way(
+    input: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Array:
+    return (
+        transposed_convolution(input, weight, bias, stride, padding, output_padding, groups, dilation)
+        if transposed
+        else convolution(input, weight, bias, stride, padding, dilation, groups)
+    )
