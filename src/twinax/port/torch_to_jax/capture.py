@@ -28,6 +28,8 @@ MODES = ("eval", "train")
 DROPOUTS = tuple(f"torch.nn.modules.dropout.{n}" for n in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"))
 NOTHING = ("clone", "alias", "lift_fresh_copy", "contiguous")
 """Operations that give their argument: nothing is written through views any more."""
+SIZED = ("view.default", "reshape.default", "_unsafe_view.default", "expand.default")
+"""Operations whose sizes are those of the result: -1 is written out; one export has it and another not."""
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range", "sym_constrain_range_for_size")
 COUNTER = "num_batches_tracked"
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
@@ -268,13 +270,23 @@ class _Reader:
         self.program.statements.append(
             Statement(
                 name,
-                self._read(tuple(node.args)),
-                {k: self._read(v) for k, v in node.kwargs.items()},
+                *self._arguments(node, name, value),
                 results,
                 _levels(node),
                 tuple(_frames(node.meta.get("stack_trace") or "")),
             )
         )
+
+    def _arguments(self, node: fx.Node, name: str, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Every argument that torch's schema has by position, with its default where it was left out."""
+        args, kwargs = list(self._read(tuple(node.args))), {k: self._read(v) for k, v in node.kwargs.items()}
+        if isinstance(node.target, torch._ops.OpOverload):
+            for parameter in node.target._schema.arguments[len(args) :]:
+                if not parameter.kwarg_only:
+                    args.append(kwargs.pop(parameter.name, self._read(parameter.default_value)))
+        if name in SIZED:
+            args[1] = tuple(_number(n) for n in value.shape)
+        return tuple(args), kwargs
 
     def _read(self, argument: Any) -> Any:
         if isinstance(argument, fx.Node):

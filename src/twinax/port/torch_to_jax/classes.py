@@ -7,6 +7,7 @@ after the torch module's own attributes where one has that value in every instan
 
 from __future__ import annotations
 
+import inspect
 import keyword
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,10 @@ LISTS = (nn.Sequential, nn.ModuleList)
 CONTAINERS = (*LISTS, nn.ModuleDict)
 DROPPED_AXES = {"Dropout": (), "Dropout1d": (2,), "Dropout2d": (2, 3), "Dropout3d": (2, 3, 4)}
 """Axes along which a dropout layer keeps or drops everything at once."""
+
+
+SMALL = 4
+"""A number of code that is larger and also the size of a parameter is taken to be that size."""
 
 
 @dataclass(frozen=True)
@@ -273,15 +278,17 @@ def _made(group: list[Instance]) -> Class:
     inherited = _inherited(group[0])
     for index, column in enumerate(columns):
         varies = any(_differ(value, column[0]) for value in column[1:])
-        if not varies and not (open_shapes and index < shapes):
+        key = tuple((type(value), value) for value in column)
+        again = open_shapes and key in shown and isinstance(column[0], int) and column[0] > SMALL
+        if not varies and not again and not (open_shapes and index < shapes):
             made.columns.append("")
             continue
-        key = tuple((type(value), value) for value in column)
         if key not in shown:
             name = _attribute(group, column, {*shown.values(), *own}) or inherited.get(index, "size")
             shown[key] = _unused(name, {*shown.values(), *own})
             made.parameters[shown[key]] = type(column[0]).__name__
         made.columns.append(shown[key])
+    made.parameters = _in_order(made.parameters, group[0].module)
     positions = {name: made.columns.index(name) for name in made.parameters}
     made.random = any(
         isinstance(child, Dropout) or (child.made is not None and child.made.random)
@@ -291,6 +298,13 @@ def _made(group: list[Instance]) -> Class:
         instance.made = made
         instance.arguments = [instance.holes[index] for index in positions.values()]
     return made
+
+
+def _in_order(parameters: dict[str, str], module: nn.Module) -> dict[str, str]:
+    """In the order of the torch class's own constructor, as far as it has them."""
+    order = list(inspect.signature(type(module).__init__).parameters)
+    place = {name: index for index, name in enumerate(order)}
+    return dict(sorted(parameters.items(), key=lambda pair: place.get(pair[0], len(place))))
 
 
 def _draws(instance: Instance) -> bool:

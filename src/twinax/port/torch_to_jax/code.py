@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from twinax.port.torch_to_jax.capture import DType, Frame, Program, Ref, Size, Statement, Value, is_torch
+from twinax.port.torch_to_jax.capture import DType, Frame, Program, Ref, Size, Statement, Value, is_torch, refs
 from twinax.port.torch_to_jax.tree import Call, Update
 
 DROPOUT = "native_dropout.default"
@@ -139,6 +139,8 @@ class _Reader:
         self.symbols: dict[str, str] = {}  # symbol or expression → Python text
         self.code = Code(Form((), (), None, ()), constants=program.constants)
         self.count = 0
+        self.near: dict[str, str] = {}
+        self.lasting = _lasting(call)
         for index, given in enumerate(call.inputs):
             name = f"i{index}"
             if isinstance(given, Ref):
@@ -191,6 +193,7 @@ class _Reader:
         if self.plain and piece.op == DROPOUT:
             self.local[piece.results[0]] = self._read(piece.args[0])
             return []
+        self.near = self._near(piece)
         args = self._read(self._plain_arguments(piece) if self.plain else piece.args)
         kwargs = tuple((k, self._read(v)) for k, v in piece.kwargs.items())
         results = self._results(piece.results)
@@ -254,12 +257,39 @@ class _Reader:
         self.code.holes.append(value)
         return len(self.code.holes) - 1
 
+    def _near(self, statement: Statement) -> dict[str, str]:
+        """Sizes of the statement's own arguments: an input that nothing else needs is not kept for its size."""
+        found: dict[str, str] = {}
+        for reference in refs(statement.args):
+            local, value = self.local.get(reference.name), self.program.values.get(reference.name)
+            if isinstance(local, Local) and value is not None:
+                for axis, size in enumerate(value.shape):
+                    if isinstance(size, Size):
+                        found.setdefault(str(size.expression), f"{local.name}.shape[{axis}]")
+        return found
+
     def _extent(self, size: Size) -> str:
         """A size as text in local names: an array's own size where there is one."""
         text = str(size.expression)
-        if text in self.symbols:
-            return self.symbols[text]
-        return re.sub(r"\b[su]\d+\b", lambda m: self.symbols[m.group()], python_text(size.expression))
+        return self._known(text) or re.sub(
+            r"\b[su]\d+\b", lambda m: self._known(m.group()), python_text(size.expression)
+        )
+
+    def _known(self, size: str) -> str:
+        usual = self.symbols.get(size, "")
+        owner = usual.split(".")[0]
+        return usual if owner in self.lasting or size not in self.near else self.near[size]
+
+
+def _lasting(call: Call) -> set[str]:
+    """Inputs that the call's last statement or call still needs."""
+    last = next((piece for piece in reversed(call.body) if not isinstance(piece, Update)), None)
+    if last is None:
+        return set()
+    used = (
+        set(refs(last.args)) if isinstance(last, Statement) else {r for r in last.inputs if isinstance(r, Ref)}
+    )
+    return {f"i{n}" for n, given in enumerate(call.inputs) if given in used}
 
 
 def _origin(piece: Statement | Call | Update) -> Frame | None:

@@ -12,6 +12,8 @@ from twinax.port.torch_to_jax.table import Entry
 
 DROPPED = ("device", "layout", "pin_memory", "memory_format", "non_blocking", "generator", "requires_grad")
 UNKNOWN = object()
+SAME = "same_dtype"
+"""Stands for a result's dtype where the operand has it already: a cast to it is left out."""
 
 
 def parsed(text: str) -> ast.expr:
@@ -39,7 +41,7 @@ def bound(entry: Entry, args: list[ast.expr], kwargs: Mapping[str, ast.expr]) ->
     extra = args[len(positional) :]
     given |= {name: value for name, value in kwargs.items() if name not in DROPPED}
     unknown = [name for name in given if name not in entry.parameters]
-    if unknown or any(not _is_none(value) for value in extra):
+    if unknown or any(not _is_off(value) for value in extra):
         raise TypeError(f"argument {unknown[0] if unknown else len(positional) + 1}")
     return given
 
@@ -91,6 +93,10 @@ def _names(node: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
+def _is_off(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and (node.value is None or node.value is False)
+
+
 def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
@@ -117,6 +123,11 @@ class Substitute(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
+        if isinstance(node.func, ast.Attribute) and len(node.args) == 1:
+            if node.func.attr == "astype" and text(node.args[0]) == SAME:
+                return node.func.value
+            if node.func.attr == "reshape" and isinstance(node.args[0], ast.Tuple) and node.args[0].elts:
+                node.args = node.args[0].elts  # x.reshape(2, 3) rather than x.reshape((2, 3))
         # nobody writes these: they are what the functions do anyhow
         node.keywords = [
             k for k in node.keywords if not (k.arg in ("keepdims", "dtype", "where") and _is_default(k))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import keyword
 import linecache
+import textwrap
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from twinax.port.torch_to_jax.capture import Frame
 from twinax.port.torch_to_jax.code import Code, Invoke, Local, Own
@@ -29,6 +33,34 @@ def results(code: Code) -> dict[str, str]:
         elif len(found) > 1 and len(targets) >= len(found):
             names |= dict(zip(found, targets, strict=False))
     return {local: name for local, name in names.items() if usable(name)}
+
+
+def parameters(forward: Callable[..., Any], callers: list[str]) -> list[str]:
+    """Names of a module's inputs among the parameters of its ``forward``, else what the caller calls them.
+
+    Inputs come in the order in which they are used; so do the parameters here, those without a default first.
+    """
+    try:
+        known = inspect.signature(forward).parameters.values()
+        first = _first_uses(textwrap.dedent(inspect.getsource(forward)))
+    except (TypeError, ValueError, OSError, SyntaxError):
+        return callers
+    used = sorted(
+        (p for p in known if p.name in first), key=lambda p: (p.default is not p.empty, first[p.name])
+    )
+    free = [p.name for p in used if p.name not in callers and p.kind is p.POSITIONAL_OR_KEYWORD]
+    every = {p.name for p in used}
+    return [name if name in every or not free else free.pop(0) for name in callers]
+
+
+def _first_uses(source: str) -> dict[str, tuple[int, int]]:
+    """Name → where the function first reads it."""
+    first: dict[str, tuple[int, int]] = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            place = (node.lineno, node.col_offset)
+            first[node.id] = min(place, first.get(node.id, place))
+    return first
 
 
 def inputs(code: Code, names: dict[str, str], invoke: Invoke) -> list[str]:

@@ -14,6 +14,7 @@ from twinax.port.torch_to_jax.expressions import literal, text
 from twinax.port.torch_to_jax.writing import WIDTH, Body, Scope, _self_path
 
 VARIABLES = {"parameter": "nnx.Param", "statistic": "nnx.BatchStat", "buffer": "Buffer"}
+ABSTRACT = ("Callable", "Iterator", "Mapping", "Sequence")
 INTEGERS = ("int64", "int32", "int16", "int8", "uint8")
 
 HEAD = '''"""{title}
@@ -24,6 +25,7 @@ Ported from PyTorch by twinax. Parameters have PyTorch's names and layouts. ``mo
 
 from __future__ import annotations
 {imports}
+
 
 '''
 
@@ -95,6 +97,10 @@ def _imports(rest: str, functions: list[table.Definition]) -> str:
     if cached:
         standard.append(f"from functools import {', '.join(cached)}")
     standard.append("from pathlib import Path")
+    abstract = sorted(n for n in ABSTRACT if n in used)
+    if abstract:
+        standard.insert(0, f"from collections.abc import {', '.join(abstract)}")
+    standard.sort(key=lambda line: (line.startswith("from"), line))
     third = ["import jax"] if "jax" in used else []
     third += ["import jax.numpy as jnp"]
     third += ["import numpy as np"] if "np" in used else []
@@ -118,7 +124,8 @@ def _input_names(made: list[Class], root: Instance) -> dict[str, list[str]]:
             for item in code.form.items:
                 child = instance.children.get(item.child) if isinstance(item, Invoke) else None
                 if isinstance(child, Instance) and child.path not in names and isinstance(item, Invoke):
-                    visit(child, naming.inputs(code, known, item))
+                    callers = naming.inputs(code, known, item)
+                    visit(child, naming.parameters(type(child.module).forward, callers))
 
     visit(root, root.inputs)
     return names
@@ -178,8 +185,59 @@ def _class_text(one: Class, input_names: Mapping[str, list[str]], used: set[str]
         returned = _returned(next(iter(codes.values())))
         arguments = "".join(f", {n}: {_annotated(codes, i)}" for i, n in enumerate(signature))
         lines += ["", f"    def __call__(self{arguments}) -> {returned}:"]
-        lines += [f"        {line}" for line in _joined(bodies, flag)]
+        lines += [line for row in _joined(bodies, flag) for line in wrapped(f"        {row}")]
     return "\n".join(lines)
+
+
+def wrapped(line: str) -> list[str]:
+    """The line, or where it is too long its outermost brackets over several lines."""
+    code = line.partition("  # ")[0]
+    if len(line) <= WIDTH + 8 or "(" not in code:
+        return [line]
+    if len(code) <= WIDTH + 8:
+        return [code]
+    indent = code[: len(code) - len(code.lstrip())]
+    start, end = _outermost(code)
+    inner = code[start + 1 : end]
+    if len(inner) + len(indent) + 4 <= WIDTH + 8:
+        return [code[: start + 1], f"{indent}    {inner}", indent + code[end:]]
+    return [code[: start + 1], *_filled(_split(inner), f"{indent}    "), indent + code[end:]]
+
+
+def _filled(parts: list[str], indent: str) -> list[str]:
+    """Arguments, as many on a line as fit."""
+    rows: list[str] = []
+    for part in parts:
+        if rows and len(rows[-1]) + len(part) + 2 <= WIDTH + 8:
+            rows[-1] += f" {part},"
+        else:
+            rows += [*wrapped(f"{indent}{part}")[:-1], f"{wrapped(f'{indent}{part}')[-1]},"]
+    return rows
+
+
+def _outermost(code: str) -> tuple[int, int]:
+    """Where the longest outermost bracket opens and closes."""
+    depth, start, found = 0, 0, (0, 0)
+    for index, letter in enumerate(code):
+        if letter in "([{":
+            start, depth = (index, 1) if depth == 0 else (start, depth + 1)
+        elif letter in ")]}":
+            depth -= 1
+            if depth == 0 and index - start > found[1] - found[0]:
+                found = (start, index)
+    return found
+
+
+def _split(inner: str) -> list[str]:
+    """Arguments, at the commas that are in no bracket."""
+    parts, depth = [""], 0
+    for letter in inner:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _annotated(codes: Mapping[str, Code], index: int) -> str:
@@ -281,7 +339,7 @@ def _constructor(
     if len(head) > WIDTH + 8:
         inner = ",\n".join(f"        {p}" for p in ["self", *parameters])
         head = f"    def __init__(\n{inner},\n    ) -> None:"
-    return [head, *[f"        {line}" for line in body]]
+    return [head, *[line for row in body for line in wrapped(f"        {row}")]]
 
 
 def _children_lines(made: Mapping[str, str]) -> Iterator[str]:
@@ -291,7 +349,7 @@ def _children_lines(made: Mapping[str, str]) -> Iterator[str]:
         first, _, rest = path.partition(".")
         groups.setdefault(first, {})[rest] = value
     for first, inner in groups.items():
-        yield from f"self.{first} = {_container(inner)}".splitlines()
+        yield f"self.{first} = {_container(inner)}"
 
 
 def _container(inner: Mapping[str, str]) -> str:
@@ -319,12 +377,4 @@ def _list(entries: list[str]) -> str:
         else:
             runs.append((entry, 1))
     parts = [e if n == 1 else f"*({e} for _ in range({n}))" for e, n in runs]
-    one_line = f"nnx.List([{', '.join(parts)}])"
-    if len(one_line) < WIDTH - 24 and "\n" not in one_line:
-        return one_line
-    indented = "\n".join("    " + line for part in parts for line in (part + ",").splitlines())
-    return f"nnx.List(\n    [\n{_indent(indented)}\n    ]\n)"
-
-
-def _indent(lines: str) -> str:
-    return "\n".join("    " + line for line in lines.splitlines())
+    return f"nnx.List([{', '.join(parts)}])"

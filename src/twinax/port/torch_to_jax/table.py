@@ -80,6 +80,8 @@ def definitions() -> dict[str, Definition]:
         else:
             continue
         source = "\n".join(text.splitlines()[start - 1 : node.end_lineno])
+        if isinstance(node, ast.FunctionDef):
+            source = _on_one_line(node, source)
         uses = frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
         assert names[0] not in found, f"two definitions of {names[0]} in ops"
         found[names[0]] = Definition(names[0], source, uses)
@@ -101,6 +103,14 @@ def needed(names: set[str]) -> list[Definition]:
     for name in sorted(names):
         visit(name)
     return ordered
+
+
+def _on_one_line(node: ast.FunctionDef, source: str) -> str:
+    """The function with its head on one line, where that is short enough."""
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    head = f"def {node.name}({ast.unparse(node.args)}){returns}:"
+    body = source.splitlines()[node.body[0].lineno - node.lineno :]
+    return "\n".join([head, *body]) if len(head) <= 108 else source
 
 
 @cache

@@ -94,6 +94,7 @@ class Body:
         self.code, self.scope, self.instances = code, scope, instances
         self.wanted = {**naming.results(code), **names}
         self.lines: list[str] = []
+        self.shown = [c.values["i0"].shape if "i0" in c.values else () for c in instances]
         self.bound: dict[str, str] = dict(names)  # local → name that it has now
         self.pending: dict[str, tuple[ast.expr, set[int]]] = {}  # local → expression, items inside
         self.items = list(code.form.items)
@@ -126,6 +127,8 @@ class Body:
         self._line(f"return {text(value)}", included)
 
     def _item(self, index: int, item: Any) -> None:
+        if index in self.emitted:
+            return
         if isinstance(item, Assign):
             self._flush()
             value = self._value(item.value, {index})
@@ -142,13 +145,17 @@ class Body:
 
     def _result(self, local: str, value: ast.expr, included: set[int]) -> None:
         alone = self.uses.get(local, 0) == 1 and local not in self.sized and not _draws_text(value)
-        if alone and len(text(value)) < WIDTH - 20 and not self._keeps_name(local):
+        returned = self.code.form.returns == Local(local)
+        fits = returned or len(text(value)) < WIDTH - 20
+        if alone and fits and not self._keeps_name(local):
             self.pending[local] = (value, included)
             return
         self._assign(local, value, included)
 
     def _keeps_name(self, local: str) -> bool:
         """Whether the user's source gave the value a name that says something, on a line before its use."""
+        if self.consumers.get(local) == {len(self.items)}:
+            return False  # returned at once
         return (
             local in self.wanted
             and bool(self.consumers.get(local))
@@ -173,11 +180,17 @@ class Body:
         if entry is not None and entry.results:
             given = [item.results[i] for i in entry.results]
         self.emitted |= included
-        bound = [self._bind(r) if r else "_" for r in given]
-        if len(bound) == 1:
-            self._put(f"{bound[0]} = {text(value)}", given[0])
-        else:
-            self._put(f"{', '.join(bound)} = {text(value)}", given[0])
+        bound = [self._buffer(r) or self._bind(r) if r else "_" for r in given]
+        self._put(f"{', '.join(bound)} = {text(value)}", given[0])
+
+    def _buffer(self, local: str) -> str:
+        """The buffer that takes the value, where nothing else does."""
+        for index in self.consumers.get(local, ()):
+            item = self.items[index] if index < len(self.items) else None
+            if isinstance(item, Assign) and self.uses[local] == 1:
+                self.emitted.add(index)
+                return f"{_self_path(item.buffer)}[...]"
+        return ""
 
     def _assign(self, local: str, value: ast.expr, included: set[int]) -> None:
         rendered = text(value)
@@ -223,7 +236,7 @@ class Body:
 
     def _shortened(self, make: Any, value: ast.expr, included: set[int]) -> ast.expr:
         """The expression, with its longest waiting parts written down first where it would be too long."""
-        while len(text(value)) > WIDTH - 8:
+        while len(text(value)) > WIDTH - 8:  # a call of many arguments is broken over lines later
             waiting = [n for n in self.code.values if n in self.pending and self.pending[n][1] <= included]
             inside = [n for n in waiting if self.uses.get(n, 0) and len(text(self.pending[n][0])) > 12]
             if not inside:
@@ -401,6 +414,9 @@ class Body:
             return self._cast(item, args[0])
         if item.op in INDEXING:
             return self._indexed(item, args, included)
+        if item.op == "expand.default":
+            self.scope.used.add("jnp")
+            return ast.Call(parsed("jnp.broadcast_to"), args[:2], [])
         return self._table_call(item, args, included)
 
     def _dropout(self, name: str, rate: ast.expr) -> str:
@@ -429,12 +445,20 @@ class Body:
                 kwargs[parameter.arg] = self._filled(parameter.arg, item)
         given = expressions.bound(entry, args, kwargs)
         made, names = expressions.expression(entry, given)
+        if _mentions(made, expressions.SAME):  # the dtype itself is needed
+            made, names = expressions.expression(entry, {**given, "dtype": self._result_dtype(item)})
         self.scope.used |= names
         return self._promoted(item, made)
 
     def _filled(self, parameter: str, item: Op) -> ast.expr:
         if parameter == "key":
             return parsed("self.rngs.dropout()")
+        first = item.args[0] if item.args else None
+        operand = self.code.values.get(first.name) if isinstance(first, Local) else None
+        same = operand is not None and operand.dtype == self.code.values[item.results[0]].dtype
+        return ast.Name(expressions.SAME) if same else self._result_dtype(item)
+
+    def _result_dtype(self, item: Op) -> ast.expr:
         return self.dtype(self.code.values[item.results[0]].dtype)
 
     def _promoted(self, item: Op, made: ast.expr) -> ast.expr:
@@ -499,8 +523,8 @@ class Body:
         if any(v is None for v in values):
             return ""
         shapes = [v.shape for v in values if v is not None]
-        given = [code.values.get("i0") for code in self.instances]
-        if all(g is not None and g.shape == s for g, s in zip(given, shapes, strict=True)):
+        before, self.shown = self.shown, shapes
+        if shapes == before:
             return ""
         names = _axis_names(self.code)
         parts = []
@@ -555,6 +579,10 @@ def _count_uses(items: list[Any]) -> dict[str, int]:
         for name, _ in _locals_of(item):
             counts[name] = counts.get(name, 0) + 1
     return counts
+
+
+def _mentions(made: ast.expr, name: str) -> bool:
+    return any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(made))
 
 
 def _draws_text(value: ast.expr) -> bool:
@@ -673,7 +701,7 @@ def unsupported(op: Op, code: Code, index: int, where: str) -> Unsupported | Non
         masks = [i for i in op.args[1] if isinstance(i, Local) and code.values[i.name].dtype == "bool"]
         hint = "A mask selects as many entries as the data say: use torch.where."
         return Unsupported("aten.index.Tensor with a mask", where, hint) if masks else None
-    if op.op in INDEXING:
+    if op.op in (*INDEXING, "expand.default"):
         return None
     entry = table.read().get(op.op)
     if entry is None:
