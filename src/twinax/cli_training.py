@@ -151,7 +151,9 @@ def train(
 def evaluate(
     path: TRAINED,
     framework: Side = None,
-    data: Data = "",
+    data: Annotated[
+        str, typer.Option("--data", help="Where the data lie now; left out, where they lay in training.")
+    ] = "",
     device: DeviceOption = Device.cpu,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -167,7 +169,9 @@ def evaluate(
     if as_json:
         import json
 
-        print(json.dumps(rows, indent=1))
+        from pydantic_core import to_jsonable_python
+
+        print(json.dumps(to_jsonable_python(rows, inf_nan_mode="null"), indent=1))  # NaN is no JSON
         return
     console = Console()
     for row in rows:
@@ -187,7 +191,11 @@ def predict(
 
     Example: `twinax predict runs/knn-20260101-120000 applicants.csv -o answers.csv`
     """
+    import csv
+    import io
+
     from twinax import api
+    from twinax.analyse import words
     from twinax.run.trained import chosen, write_new
 
     if output is not None:
@@ -200,4 +208,5 @@ def predict(
         print(text, end="")
         return
     write_new(output, text)
-    Console().print(f"{len(text.splitlines()) - 1:,} rows in {escape(str(output))}", soft_wrap=True)
+    rows = sum(1 for _ in csv.reader(io.StringIO(text))) - 1  # a quoted cell may hold line breaks
+    Console().print(f"{words.count(rows, 'row')} in {escape(str(output))}", soft_wrap=True)

@@ -61,6 +61,11 @@ def predict(context: Context, *, path: str, file: str) -> dict[str, Json]:
         some = {name: np.asarray(array)[start : start + BATCH] for name, array in batch.items()}
         parts.append(runner.prepare("forward", [some]).outputs())
     predicted = task.predictions(facts.preparation, joined(parts))
+    if taken := [name for name in predicted[0] if name in rows[0]]:
+        raise BadInput(
+            f"{file} has the column {taken[0]} already, which the prediction would replace.",
+            "Rename that column, or leave it out.",
+        )
     return {"rows": [{**row, **more} for row, more in zip(rows, predicted, strict=True)]}
 
 

@@ -26,6 +26,7 @@ SHARES = (0.6, 0.2)  # of training and validation; the rest is for the test
 FEWEST_ROWS = 20  # and of each class:
 FEWEST_OF_A_CLASS = 5
 BINS = 10  # of the calibration error
+UNKNOWN = "unknown_categories"  # the column beside predictions that names what training never saw
 
 USUAL_TARGETS = {
     "classifier": ("default", "class", "target", "label"),
@@ -228,7 +229,12 @@ def prepare(config: Config, preparation: Mapping[str, Json], file: Path) -> tupl
         dict(zip(read.columns, cells, strict=True)) for cells in zip(*read.columns.values(), strict=True)
     ]
     if any(unknown):
-        rows = [{**row, "unknown_categories": " ".join(some)} for row, some in zip(rows, unknown, strict=True)]
+        if UNKNOWN in read.columns:
+            raise BadInput(
+                f"{file} has the column {UNKNOWN} already, which the one of the prediction would replace.",
+                "Rename that column, or leave it out.",
+            )
+        rows = [{**row, UNKNOWN: " ".join(some)} for row, some in zip(rows, unknown, strict=True)]
     return {"features": inputs}, rows
 
 
