@@ -98,6 +98,7 @@ class Task:
             ``near``: metric → [value, distance]; ``claim``: the same in words.
         folds: How many folds there are.
         brief: It trains in seconds: ``compare`` trains it without being asked.
+        fixed: Keys of the configuration that nobody can set, and what says them.
     """
 
     load: Callable[[Config, str, int, int], Dataset]
@@ -111,6 +112,7 @@ class Task:
     goal: Mapping[str, Json]
     folds: int = 1
     brief: bool = False
+    fixed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def info(self) -> TaskInfo:

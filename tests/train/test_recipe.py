@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cases import small
 from twinax.errors import BadInput
 from twinax.records import Recipe
+from twinax.sources import resolve
 from twinax.train.recipe import chosen, learning_rate, parsed
 
 
@@ -36,6 +37,27 @@ def test_settings_change_the_recipe_and_the_configuration():
 def test_a_setting_that_cannot_be_used_is_named(settings, told):
     with pytest.raises(BadInput, match=told):
         chosen(small("xor"), "tiny", settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "told"),
+    [
+        ("knn", "features", "the columns of the data"),
+        ("knn", "rows", "the rows that it is trained on"),
+        ("knn/regressor", "classes", "a regressor none"),
+        ("svm", "support_vectors", "the solver finds"),
+        ("svm/regressor", "regression", "svm classifies"),
+        ("gru", "features", "overnight"),
+    ],
+)
+def test_what_the_data_fix_is_refused_with_the_reason_and_not_offered(name, key, told):
+    twin = resolve(name)
+    with pytest.raises(BadInput, match=f"{key} cannot be set: .*{told}") as refused:
+        chosen(twin, "tiny", {key: 3})
+    offered = refused.value.hint.removeprefix("Settings are: ").rstrip(".").split(", ")
+    assert not twin.task.fixed.keys() & set(offered)
+    for setting in twin.config.keys() - twin.task.fixed.keys():
+        assert setting in offered
 
 
 def test_a_twin_without_a_task_and_an_unknown_preset():

@@ -40,7 +40,8 @@ def chosen(twin: Twin, preset: str, settings: Mapping[str, Json]) -> tuple[Twin,
         settings: Fields of the recipe, or keys of the twin's configuration, with other values.
 
     Raises:
-        BadInput: There is no such preset, no such setting, or the value cannot be used.
+        BadInput: There is no such preset, no such setting, it is not for anyone to set, or the value cannot be
+            used.
     """
     task = task_of(twin)
     if preset not in task.recipes:
@@ -50,10 +51,7 @@ def chosen(twin: Twin, preset: str, settings: Mapping[str, Json]) -> tuple[Twin,
     recipe = task.recipes[preset]
     config = {**twin.config, **recipe.config}
     fields = set() if "fit" in twin.programs else set(Recipe.model_fields) - NOT_SET
-    unknown = [key for key in settings if key not in fields and key not in config]
-    if unknown:
-        known = ", ".join([*sorted(fields), *sorted(config)])
-        raise BadInput(f"{twin.name} has no setting {unknown[0]}.", f"Settings are: {known}.")
+    _require_settable(twin, settings, [*sorted(fields), *sorted(config.keys() - task.fixed.keys())])
     for key in settings.keys() - fields:
         config[key] = _like(key, settings[key], config[key])
     try:
@@ -64,7 +62,7 @@ def chosen(twin: Twin, preset: str, settings: Mapping[str, Json]) -> tuple[Twin,
         first = error.errors()[0]
         raise BadInput(
             f"{first['loc'][0]} = {first['input']!r} cannot be used: {first['msg'].lower()}.",
-            "See: twinax train --help",
+            f"It is {json.dumps(getattr(recipe, str(first['loc'][0])))} by default.",
         ) from error
     if recipe.batch % recipe.accumulate:
         raise BadInput(
@@ -72,6 +70,15 @@ def chosen(twin: Twin, preset: str, settings: Mapping[str, Json]) -> tuple[Twin,
             "Give a batch that is a multiple of accumulate.",
         )
     return replace(twin, config=config), recipe
+
+
+def _require_settable(twin: Twin, settings: Mapping[str, Json], known: Sequence[str]) -> None:
+    fixed = task_of(twin).fixed
+    for key in settings:
+        if key in known:
+            continue
+        what = f"{key} cannot be set: {fixed[key]}" if key in fixed else f"{twin.name} has no setting {key}"
+        raise BadInput(f"{what}.", f"Settings are: {', '.join(known)}.")
 
 
 def _like(key: str, value: Any, default: Any) -> Any:

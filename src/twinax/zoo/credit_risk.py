@@ -32,6 +32,14 @@ USUAL_TARGETS = {
     "classifier": ("default", "class", "target", "label"),
     "regressor": ("loss", "target"),
 }
+FIXED = {
+    "features": "the columns of the data say how many there are",
+    "classes": "a classifier has the two of its target, a regressor none",
+    "rows": "they are the rows that it is trained on",
+    "regression": "svm classifies, svm/regressor does not",
+    "support_vectors": "the solver finds how many there are",
+}
+"""Keys of a configuration that follow from the data or the twin."""
 KNOWN_PAIRS = (("no", "yes"), ("false", "true"), ("good", "bad"))  # text of class 0 and of class 1
 
 
@@ -73,6 +81,7 @@ def task(kind: str, recipes: Mapping[str, Recipe], goal: Mapping[str, Json], bri
         better="higher" if classifies else "lower",
         goal=goal,
         brief=brief,
+        fixed=FIXED,
     )
 
 

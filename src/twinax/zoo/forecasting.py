@@ -366,4 +366,5 @@ TASK = Task(
         "of the last day. Of the return nothing is promised: prices are close to a random walk.",
     },
     folds=FOLDS,
+    fixed={"features": f"they are those of a day: {', '.join(FEATURES)}"},
 )
