@@ -139,7 +139,20 @@ def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, 
     """
     wide = copy.deepcopy(module).double()
     examples = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
-    return {mode: _Reader(_exported(wide, examples, mode)).program for mode in MODES}
+    first = first_names(wide)
+    return {mode: _Reader(_exported(wide, examples, mode), first).program for mode in MODES}
+
+
+def first_names(module: nn.Module) -> dict[str, str]:
+    """Name of each parameter and buffer → the first name of the same tensor (tied ones have several)."""
+    first: dict[int, str] = {}
+    names: dict[str, str] = {}
+    for name, tensor in [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]:
+        names[name] = first.setdefault(id(tensor), name)
+    return names
 
 
 def _exported(module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str) -> torch.export.ExportedProgram:
@@ -194,11 +207,11 @@ def _own_lines(error: BaseException) -> list[str]:
 class _Reader:
     """Reads one exported program."""
 
-    def __init__(self, exported: torch.export.ExportedProgram) -> None:
+    def __init__(self, exported: torch.export.ExportedProgram, first: Mapping[str, str]) -> None:
         self.program = Program()
         self.values: dict[fx.Node, Any] = {}  # node → Ref, Size, number, or a tuple of these
         self.constants = {**exported.constants, **dict(exported.named_buffers())}
-        self.exported = exported
+        self.exported, self.first = exported, first
         self.kept = set(exported.state_dict)
         placeholders = [n for n in exported.graph.nodes if n.op == "placeholder"]
         for node, spec in zip(placeholders, exported.graph_signature.input_specs, strict=True):
@@ -220,7 +233,7 @@ class _Reader:
             else:
                 self.values[node] = spec.arg.value if hasattr(spec.arg, "value") else None
             return
-        name = spec.target
+        name = self.first.get(spec.target, spec.target)
         persistent = spec.kind == InputKind.PARAMETER or (spec.kind == InputKind.BUFFER and spec.persistent)
         if persistent:
             self.program.weights.add(name)
@@ -241,16 +254,15 @@ class _Reader:
 
     def _call(self, node: fx.Node) -> None:
         name = _operation(node)
-        packet = name.split(".")[0]
         value = node.meta.get("val")
         if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool | int | float | bool):
             self.values[node] = _number(value)
         elif node.target is operator.getitem:
             source, index = node.args
             self.values[node] = self.values[source][index]  # type: ignore[index]
-        elif packet in CHECKS:
+        elif name.split(".")[0] in CHECKS:
             return
-        elif packet in NOTHING and not self._in_dropout(node):
+        elif self._does_nothing(node, name, value):
             self.values[node] = self._read(node.args[0])
         else:
             self._statement(node, name, value)
@@ -297,6 +309,22 @@ class _Reader:
             return DType(str(argument).removeprefix("torch."))
         return _number(argument)
 
+    def _does_nothing(self, node: fx.Node, name: str, value: Any) -> bool:
+        """Whether the operation gives its first argument as it is."""
+        if name.split(".")[0] in NOTHING:
+            return not self._in_dropout(node)
+        first = node.args[0] if node.args else None
+        source = self.values.get(first) if isinstance(first, fx.Node) else None
+        if name not in (*SIZED, "add.Tensor", "add.Scalar"):
+            return False
+        if not isinstance(source, Ref) or self.program.values[source.name] != _value(value):
+            return False
+        if name in SIZED:
+            return True
+        return (
+            name in ("add.Tensor", "add.Scalar") and node.args[1] == 0 and not isinstance(node.args[1], fx.Node)
+        )
+
     def _in_dropout(self, node: fx.Node) -> bool:
         levels = _levels(node)
         return bool(levels) and levels[-1].type in DROPOUTS
@@ -306,7 +334,7 @@ class _Reader:
         for value, spec in zip(results, self.exported.graph_signature.output_specs, strict=True):
             if spec.kind == OutputKind.BUFFER_MUTATION:
                 assert isinstance(spec.target, str)
-                self.program.updates[spec.target] = value
+                self.program.updates[self.first.get(spec.target, spec.target)] = value
             elif spec.kind == OutputKind.USER_OUTPUT:
                 user.append(value)
         spec = self.exported.call_spec.out_spec

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import inspect
 import keyword
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from twinax.port.torch_to_jax.capture import COUNTER, DROPOUTS, MODES, Program
+from twinax.port.torch_to_jax.capture import COUNTER, DROPOUTS, MODES, Program, first_names
 from twinax.port.torch_to_jax.code import Code, Form, Invoke, code_of
 from twinax.port.torch_to_jax.tree import Call, Modules, build, misplaced
 
@@ -120,13 +120,14 @@ def _instances(module: nn.Module, programs: dict[str, Program]) -> dict[str, Ins
     modules = _modules(module)
     updated = {name for program in programs.values() for name in program.updates}
     codes = _codes(programs, modules)
-    called = set(codes)
+    called, first = set(codes), first_names(module)
     found: dict[str, Instance] = {}
     for path, one in module.named_modules():
         if path in modules.containers or type(one).__name__ in DROPPED_AXES:
             continue
         if path == "" or path in modules.stateful or path in called:
-            found[path] = Instance(path, one, tuple(_tensors(one, path, updated)), code=codes.get(path, {}))
+            tensors = tuple(_tensors(one, path, updated, first))
+            found[path] = Instance(path, one, tensors, code=codes.get(path, {}))
     for path, instance in found.items():
         instance.children = dict(_children(instance.module, path, "", found, modules))
     return found
@@ -147,14 +148,21 @@ def _state(module: nn.Module) -> Iterator[torch.Tensor]:
     yield from module.buffers()
 
 
-def _tensors(module: nn.Module, path: str, updated: set[str]) -> Iterator[Tensor]:
-    """The module's own parameters and persistent buffers; the counters of BatchNorm only where they count."""
+def _tensors(module: nn.Module, path: str, updated: set[str], first: Mapping[str, str]) -> Iterator[Tensor]:
+    """The module's own parameters and persistent buffers, tied ones under their first name only.
+
+    The counters of BatchNorm are left out where nothing reads them.
+    """
     prefix = f"{path}." if path else ""
     for name, parameter in module._parameters.items():
-        if parameter is not None:
+        if parameter is not None and first[prefix + name] == prefix + name:
             yield Tensor(name, tuple(parameter.shape), _dtype(parameter), "parameter")
     for name, buffer in module._buffers.items():
-        if buffer is None or name in module._non_persistent_buffers_set:
+        if (
+            buffer is None
+            or name in module._non_persistent_buffers_set
+            or first[prefix + name] != prefix + name
+        ):
             continue
         if name == COUNTER and prefix + name not in updated:
             continue

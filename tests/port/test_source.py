@@ -1,0 +1,281 @@
+"""What a ported model looks like, and that it computes what the torch module computes."""
+
+import ast
+import copy
+import importlib.util
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from safetensors.numpy import save_file
+from torch import nn
+
+from twinax.errors import CannotPort
+from twinax.port.torch_to_jax import convert, obstacles
+
+
+class Block(nn.Module):
+    def __init__(self, features, hidden):
+        super().__init__()
+        self.wide = nn.Linear(features, hidden)
+        self.narrow = nn.Linear(hidden, features)
+        self.drop = nn.Dropout(0.1)
+        self.norm = nn.BatchNorm1d(features)
+
+    def forward(self, x):
+        hidden = torch.relu(self.wide(x))
+        return x + self.norm(self.drop(self.narrow(hidden)))
+
+
+class Stack(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(Block(8, 16), Block(8, 32), Block(8, 32))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.blocks(x))
+
+
+class Tied(nn.Module):
+    """A language model's embedding, used again as its last layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(11, 6)
+        self.head = nn.Linear(6, 11, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        return {"logits": self.head(torch.tanh(self.embed(ids))), "mean": self.embed(ids).mean()}
+
+
+class Written(nn.Module):
+    """Writes through a view, and in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        y = x * self.scale
+        y[:, 0] = 2 * y[:, 1]
+        row = y.view(-1, 2, 2)[:, 1]
+        row += 1
+        return y, row
+
+
+class Repeated(nn.Module):
+    """One layer three times."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        for _ in range(3):
+            x = torch.tanh(self.layer(x))
+        return x
+
+
+class Loose(nn.Module):
+    """Parameters of its own, a buffer, an array in the code, a layer that is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(3))
+        self.register_buffer("offset", torch.ones(3))
+        self.register_buffer("table", torch.linspace(0, 1, 50), persistent=False)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return (x + self.shift) * self.offset + self.table[:3] + torch.tensor([1.0, 2.0, 3.0], dtype=x.dtype)
+
+
+class Half(nn.Module):
+    """Asks for float32 within, as RMSNorm does."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        wide = x.float()
+        return self.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
+
+
+class Branch(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            return x
+        return -x
+
+
+class Odd(nn.Module):
+    def forward(self, x):
+        median = x.median(dim=1).values
+        return median + torch.special.airy_ai(x).sum(1)
+
+
+MODELS = {
+    "stack": (Stack, {"x": (4, 8)}),
+    "tied": (Tied, {"ids": (2, 5)}),
+    "written": (Written, {"x": (3, 4)}),
+    "repeated": (Repeated, {"x": (2, 4)}),
+    "loose": (Loose, {"x": (2, 3)}),
+}
+
+
+def example(shapes, seed=0):
+    random = np.random.default_rng(seed)
+    return {
+        name: torch.from_numpy(random.integers(0, 11, shape)) if name == "ids"
+        else torch.from_numpy(random.standard_normal(shape).astype(np.float32))
+        for name, shape in shapes.items()
+    }  # fmt: skip
+
+
+def load(ported, folder):
+    (folder / "model.py").write_text(ported.source)
+    save_file(ported.weights, folder / "weights.safetensors")
+    if ported.constants:
+        save_file(ported.constants, folder / "constants.safetensors")
+    spec = importlib.util.spec_from_file_location(f"ported_{folder.name}", folder / "model.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def leaves(outputs):
+    return (
+        list(outputs.values())
+        if isinstance(outputs, dict)
+        else outputs
+        if isinstance(outputs, tuple)
+        else [outputs]
+    )
+
+
+def perturbed(module):
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        for name, buffer in module.named_buffers():
+            if "running" in name:
+                buffer.add_(0.5 * torch.rand_like(buffer))
+    return module
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_gradients_and_buffers_are_torchs(name, train, tmp_path):
+    kind, shapes = MODELS[name]
+    module, inputs = perturbed(kind()), example(shapes)
+    with jax.enable_x64(True):
+        ported = convert(module, inputs)
+        model = load(ported, tmp_path).load(tmp_path / "weights.safetensors")
+        wide = copy.deepcopy(module).double().train(train)
+        for layer in wide.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0
+        inputs = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
+        expected = leaves(wide(**inputs))
+        sum((v * v.detach().cos()).sum() for v in expected).backward()
+        model.train() if train else model.eval()
+        for _, layer in nnx.iter_modules(model):
+            if isinstance(layer, nnx.Dropout):
+                layer.deterministic = True
+        graph, params, rest = nnx.split(model, nnx.Param, ...)
+        params, rest = (jax.tree.map(widened, tree) for tree in (params, rest))
+        cotangents = [jnp.cos(v.detach().numpy()) for v in expected]
+
+        def objective(params):
+            merged = nnx.merge(graph, params, rest, copy=True)
+            got = leaves(merged(**{n: jnp.asarray(t.numpy()) for n, t in inputs.items()}))
+            return sum((v * c).sum() for v, c in zip(got, cotangents, strict=True)), (got, nnx.state(merged))
+
+        (_, (got, state)), grads = jax.jit(jax.value_and_grad(objective, has_aux=True))(params)
+        for there, here in zip(expected, got, strict=True):
+            np.testing.assert_allclose(here, there.detach(), rtol=1e-12, atol=1e-12)
+        named = {".".join(map(str, path)): value[...] for path, value in nnx.to_flat_state(grads)}
+        for path, parameter in wide.named_parameters():
+            wanted = np.zeros(parameter.shape) if parameter.grad is None else parameter.grad
+            np.testing.assert_allclose(named.pop(path), wanted, rtol=1e-9, atol=1e-12, err_msg=path)
+        assert not named
+        held = {".".join(map(str, path)): value[...] for path, value in nnx.to_flat_state(state)}
+        for path, buffer in wide.named_buffers():
+            if "running" in path:
+                np.testing.assert_allclose(held[path], buffer, rtol=1e-12, err_msg=path)
+
+
+def widened(array):
+    return array.astype(jnp.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+
+def test_a_class_for_each_distinct_module_and_a_loop_for_those_that_repeat():
+    source = convert(Stack(), example({"x": (4, 8)})).source
+    classes = [node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    assert classes == ["Linear", "BatchNorm1d", "Block", "Stack"]
+    assert "for block in self.blocks:" in source
+    assert "hidden = " in source or "jax.nn.relu(self.wide(x))" in source
+    assert "nnx.List([Block(16, rngs=rngs), *(Block(32, rngs=rngs) for _ in range(2))])" in source
+    assert "import torch" not in source and "twinax." not in source.replace("by twinax.", "")
+
+
+def test_one_port_serves_every_batch_and_length(tmp_path):
+    module = Tied().eval()
+    model = load(convert(module, example({"ids": (2, 5)})), tmp_path).load(tmp_path / "weights.safetensors")
+    for batch, length in ((1, 1), (3, 9)):
+        ids = example({"ids": (batch, length)})["ids"]
+        got = nnx.jit(model)(jnp.asarray(ids.numpy()))
+        np.testing.assert_allclose(got["logits"], module(ids)["logits"].detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_dtype_follows_the_weights(tmp_path):
+    module, inputs = perturbed(Half()), example({"x": (3, 4)})
+    ported = convert(module, inputs)
+    assert "promote_types" in ported.source
+    model = load(ported, tmp_path).load(tmp_path / "weights.safetensors")
+    graph, state = nnx.split(model)
+    state = jax.tree.map(lambda a: a.astype(jnp.bfloat16), state)
+    x = inputs["x"].bfloat16()
+    got = nnx.merge(graph, state)(jnp.asarray(x.float().numpy(), jnp.bfloat16))
+    assert got.dtype == jnp.bfloat16
+    wanted = copy.deepcopy(module).bfloat16()(x)
+    np.testing.assert_allclose(np.asarray(got, np.float32), wanted.detach().float(), rtol=1e-2)
+
+
+def test_dropout_takes_a_key_and_repeats_with_it(tmp_path):
+    module = load(convert(Stack(), example({"x": (4, 8)})), tmp_path)
+    x = jnp.ones((64, 8))
+
+    def run(seed):
+        model = module.Stack(rngs=nnx.Rngs(seed))
+        for path, value in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+            value.set_value(jnp.ones_like(value[...]) * (0.1 + len(path)))
+            del path
+        nnx.update(model, nnx.state(model))
+        model.train()
+        return model.blocks[0].drop(x)
+
+    np.testing.assert_array_equal(run(0), run(0))
+    assert (run(0) != run(1)).any()
+
+
+def test_a_branch_on_data_is_refused_with_its_line():
+    with pytest.raises(CannotPort, match=r"test_source\.py:\d+"):
+        convert(Branch(), example({"x": (2, 3)}))
+
+
+def test_every_obstacle_is_listed_with_its_line():
+    found = obstacles(Odd(), example({"x": (2, 3)}))
+    assert any("airy" in one.operation for one in found)
+    assert all("test_source.py" in one.where for one in found)
+    with pytest.raises(CannotPort, match="airy"):
+        convert(Odd(), example({"x": (2, 3)}))
