@@ -127,20 +127,20 @@ FAULTS = [
     (("Low", "Lo"), "lacks the column low"),
     (("Low,Close", "L,C"), "lacks the columns low, close"),
     (("Volume", "open"), "has the column open twice"),
-    (("10,11,9", "ten,11,9"), "row 2, column open: 'ten' is no number"),
-    (("11,9,10.5", "11,9,"), "row 2, column close: '' is no number"),
-    (("12,10", "12,nan"), "row 3, column low: 'nan' is not finite"),
-    (("12,10", "inf,10"), "row 3, column high: 'inf' is not finite"),
-    (("2020-01-03", "03.01.2020"), "row 3, column date: '03.01.2020' is no date"),
-    (("2020-01-03", "2020-13-01"), "row 3, column date: '2020-13-01' is no date"),
-    (("2020-01-03", "2020-01-02"), "row 3, column date: 2020-01-02 comes after 2020-01-02"),
-    (("2020-01-06", "2019-01-06"), "row 4, column date: 2019-01-06 comes after 2020-01-03"),
-    (("10,11,9", "10,11,0"), "row 2, column low: 0 must be above 0"),
-    (("10.5,1000", "-10.5,1000"), "row 2, column close: -10.5 must be above 0"),
-    (("10.5,1000", "10.5,-1"), "row 2, column volume: -1 must be at least 0"),
-    (("11,9,", "9,11,"), "row 2: high 9 is below low 11"),
-    (("10,11,9", "12,11,9"), "row 2: open 12 or close 10.5 lies outside low 9 to high 11"),
-    ((",1000", ""), "row 2: 5 values for 6 columns"),
+    (("10,11,9", "ten,11,9"), "line 2, column open: 'ten' is no number"),
+    (("11,9,10.5", "11,9,"), "line 2, column close: '' is no number"),
+    (("12,10", "12,nan"), "line 3, column low: 'nan' is not finite"),
+    (("12,10", "inf,10"), "line 3, column high: 'inf' is not finite"),
+    (("2020-01-03", "03.01.2020"), "line 3, column date: '03.01.2020' is no date"),
+    (("2020-01-03", "2020-13-01"), "line 3, column date: '2020-13-01' is no date"),
+    (("2020-01-03", "2020-01-02"), "line 3, column date: 2020-01-02 comes after 2020-01-02"),
+    (("2020-01-06", "2019-01-06"), "line 4, column date: 2019-01-06 comes after 2020-01-03"),
+    (("10,11,9", "10,11,0"), "line 2, column low: 0 must be above 0"),
+    (("10.5,1000", "-10.5,1000"), "line 2, column close: -10.5 must be above 0"),
+    (("10.5,1000", "10.5,-1"), "line 2, column volume: -1 must be at least 0"),
+    (("11,9,", "9,11,"), "line 2: high 9 is below low 11"),
+    (("10,11,9", "12,11,9"), "line 2: open 12 or close 10.5 lies outside low 9 to high 11"),
+    ((",1000", ""), "line 2: 5 values for 6 columns"),
 ]
 
 
@@ -152,6 +152,23 @@ def test_a_fault_is_named_with_its_place(tmp_path, change, words):
     with pytest.raises(BadInput) as caught:
         ohlcv.read(path)
     assert words in caught.value.what and str(path) in caught.value.what and caught.value.hint
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_other_delimiters(tmp_path, delimiter):
+    found = ohlcv.read(file(tmp_path, GOOD.replace(",", delimiter)))
+    assert found.close.tolist() == ohlcv.read(file(tmp_path, GOOD)).close.tolist()
+
+
+def test_decimal_commas_are_named(tmp_path):
+    with pytest.raises(BadInput, match="line 2, column open: '10,5' is no number") as caught:
+        ohlcv.read(file(tmp_path, GOOD.replace(",", ";").replace("10;11", "10,5;11", 1)))
+    assert "1234.5" in caught.value.hint
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    with pytest.raises(BadInput, match="line 4, column open"):
+        ohlcv.read(file(tmp_path, GOOD.replace("\n", "\n\n\n", 1).replace("10,11", "ten,11", 1)))
 
 
 def test_a_close_that_rounds_past_the_high_stretches_the_range(tmp_path):
@@ -214,7 +231,7 @@ def test_hugging_face_data_have_the_same_columns(monkeypatch):
     assert ohlcv.load("hf:a/b").close.tolist() == [10.5, 10.0]
     assert asked == [("a/b", "train")]
     rows[1]["low"] = float("nan")
-    with pytest.raises(BadInput, match="hf:a/b, row 3, column low: 'nan' is not finite"):
+    with pytest.raises(BadInput, match="hf:a/b, row 2, column low: 'nan' is not finite"):
         ohlcv.load("hf:a/b")
 
 

@@ -56,6 +56,17 @@ def test_without_a_header(tmp_path):
     assert list(table.read(file, ["one", "two", "three"]).columns) == ["column_1", "column_2"]
 
 
+def test_a_row_of_equal_texts_is_no_header_with_a_name_twice(tmp_path):
+    read = table.read(written(tmp_path, "yes,yes,no\nno,yes,no\n"))
+    assert not read.headed and len(read) == 2
+
+
+def test_a_cell_is_named_by_the_line_of_the_file(tmp_path):
+    read = table.read(written(tmp_path, 'age,note\n\n30,"two\nlines"\nold,x\n'))
+    with pytest.raises(BadInput, match="column age, line 5: 'old' is no finite number"):
+        table.numbers(read, "age")
+
+
 def test_german_credit_is_known_by_its_layout(tmp_path):
     row = "A11 6 A34 A43 1169 A65 A75 4 A93 A101 4 A121 67 A143 A152 2 A173 1 A192 A201 1\n"
     assert tuple(table.read(written(tmp_path, row)).columns) == table.GERMAN_CREDIT
@@ -79,10 +90,11 @@ def test_the_real_german_credit():
     [
         (b"", "is empty"),
         (b"age,purpose\n", "no rows"),
-        (b"age,purpose\n30,car\n40\n", "row 2 (line 3): 1 cells; the first line has 2"),
-        (b"age,purpose\n30,car\n\n40,car,new\n", "row 2 (line 4): 3 cells"),
+        (b"age,purpose\n30,car\n40\n", "line 3: 1 cell; the first line has 2"),
+        (b"age,purpose\n30,car\n\n40,car,new\n", "line 4: 3 cells"),
         (b"age,purpose\n\xff\xfe,car\n", "no UTF-8"),
         (b'age,purpose\n30,"car\n', "line 2"),
+        (b"age,purpose,age\n30,car,30\n", "names the column age 2 times, at places 1, 3"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, text, said):

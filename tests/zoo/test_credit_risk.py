@@ -117,7 +117,7 @@ def test_categories_that_training_rows_lack_are_counted(tmp_path):
     tested = credit_risk.split(np.array([int(row[-1]) for row in rows]), True, 0)["test"]
     rows[tested[0]] = "30,yacht," + rows[tested[0]][-1]
     made = load(written(tmp_path, rows))
-    assert "1 cells hold a category that no training row has" in made.about
+    assert "1 cell holds a category that no training row has" in made.about
     np.testing.assert_array_equal(made.test.arrays["features"][0, 1:], 0)
 
 
@@ -142,10 +142,15 @@ def test_a_target_by_its_place(tmp_path):
             "which of b and p is a default",
         ),
         (loans(30), "age,purpose,default", "#target=default&positive=2", "has no value 2; it has 0 and 1"),
-        ([*loans(30), "30,car,"], "age,purpose,default", "", "column default, row 31: the cell is empty"),
-        ([*loans(30), ",car,1"], "age,purpose,default", "", "column age, row 31: the cell is empty"),
-        ([*loans(30), "nan,car,1"], "age,purpose,default", "", "column age, row 31: the cell is empty"),
-        ([*loans(30), "old,car,1"], "age,purpose,default", "", "column age, row 31: 'old' is no finite number"),
+        ([*loans(30), "30,car,"], "age,purpose,default", "", "column default, line 32: the cell is empty"),
+        ([*loans(30), ",car,1"], "age,purpose,default", "", "column age, line 32: the cell is empty"),
+        ([*loans(30), "nan,car,1"], "age,purpose,default", "", "column age, line 32: the cell is empty"),
+        (
+            [*loans(30), "old,car,1"],
+            "age,purpose,default",
+            "",
+            "column age, line 32: 'old' is no finite number",
+        ),
         ([row[-1] for row in loans(30)], "default", "", "no column but the target"),
     ],
 )
@@ -156,7 +161,7 @@ def test_tables_that_cannot_be_used(tmp_path, rows, header, stated, said):
 
 
 @pytest.mark.parametrize(
-    ("target", "said"), [("none", "row 30: 'none' is no finite number"), ("1.5", "every training row has 1.5")]
+    ("target", "said"), [("none", "line 31: 'none' is no finite number"), ("1.5", "every training row has 1.5")]
 )
 def test_regression_targets_that_cannot_be_used(tmp_path, target, said):
     rows = [f"{20 + i},1.5" for i in range(29)] + [f"60,{target}"]
@@ -278,8 +283,8 @@ def test_a_file_without_a_header(tmp_path):
     ("rows", "header", "said"),
     [
         (["30"], "age", "lacks purpose; it has age"),
-        (["30,car", "old,car"], "age,purpose", "column age, row 2: 'old' is no finite number"),
-        (["30,car", "31,"], "age,purpose", "column purpose, row 2: the cell is empty"),
+        (["30,car", "old,car"], "age,purpose", "column age, line 3: 'old' is no finite number"),
+        (["30,car", "31,"], "age,purpose", "column purpose, line 3: the cell is empty"),
     ],
 )
 def test_files_that_cannot_be_predicted(tmp_path, rows, header, said):

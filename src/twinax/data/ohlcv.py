@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from twinax.data.table import delimiter_of
 from twinax.errors import BadInput
 from twinax.twin import Array
 
@@ -22,6 +23,9 @@ HINT = "Give a CSV file with the columns Date, Open, High, Low, Close and, where
 
 Cells = Mapping[str, str]
 """One row: column in small letters → text."""
+
+Row = tuple[str, Sequence[str]]
+"""Where a row stands, as messages say it, and its cells."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ def load(data: str) -> Prices:
 
 
 def read(file: Path) -> Prices:
-    """A CSV file. Columns may have any case and order; others are left aside.
+    """A CSV file: commas, semicolons or tabs, as its first line has them.
+
+    Columns may have any case and order; others are left aside.
 
     With ``Adj Close``, all prices of a day are scaled by adjusted over plain close, so that dividends and
     splits are no returns.
@@ -72,9 +78,11 @@ def read(file: Path) -> Prices:
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = csv.reader(lines)
+            delimiter = delimiter_of(lines.readline()) or ","
+            lines.seek(0)
+            rows = csv.reader(lines, delimiter=delimiter)
             header = next(rows, [])
-            return _parsed(str(file), header, rows)
+            return _parsed(str(file), header, ((f"line {rows.line_num}", row) for row in rows))
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}.", HINT) from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -95,7 +103,7 @@ def index(name: str) -> Prices:
         ) from error
     frame = module.load()
     rows = ([str(day), *map(str, row)] for day, *row in frame.itertuples())
-    return _parsed(f"arch.data.{name}", ["Date", *frame.columns], rows)
+    return _parsed(f"arch.data.{name}", ["Date", *frame.columns], _numbered(rows))
 
 
 def hugging_face(name: str) -> Prices:
@@ -117,16 +125,24 @@ def hugging_face(name: str) -> Prices:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"hf:{name} cannot be loaded: {reason}", "Check its name on huggingface.co.") from error
     columns = list(found.column_names)
-    return _parsed(f"hf:{name}", columns, ([str(row[column]) for column in columns] for row in found))
+    return _parsed(f"hf:{name}", columns, _numbered([str(row[column]) for column in columns] for row in found))
 
 
-def _parsed(source: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Prices:
+def _numbered(rows: Iterable[Sequence[str]]) -> Iterator[Row]:
+    """Rows of what is no file, counted from 1."""
+    return ((f"row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def _parsed(source: str, header: Sequence[str], rows: Iterable[Row]) -> Prices:
     """Prices from rows of text.
 
     Raises:
-        BadInput: A column is missing or a value cannot be used; source, row (the header is row 1) and column.
+        BadInput: A column is missing or a value cannot be used: says source, place and column.
     """
     names = [name.strip().lower() for name in header]
+    doubled = sorted({name for name in names if name and names.count(name) > 1})
+    if doubled:
+        raise BadInput(f"{source} has the column {doubled[0]} twice.", HINT)
     missing = [name for name in ("date", *PRICES) if name not in names]
     if missing:
         raise BadInput(
@@ -134,9 +150,6 @@ def _parsed(source: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -
             f"it has {', '.join(header) or 'no columns'}.",
             HINT,
         )
-    doubled = sorted({name for name in names if name and names.count(name) > 1})
-    if doubled:
-        raise BadInput(f"{source} has the column {doubled[0]} twice.", HINT)
     volumes = VOLUME in names
     found = list(_days(source, names, rows))
     days = np.array([day for day, _, _ in found], dtype="datetime64[D]")
@@ -146,17 +159,15 @@ def _parsed(source: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -
     return Prices(days, opened, high, low, close, volume)
 
 
-def _days(
-    source: str, names: Sequence[str], rows: Iterable[Sequence[str]]
-) -> Iterator[tuple[date, list[float], float]]:
+def _days(source: str, names: Sequence[str], rows: Iterable[Row]) -> Iterator[tuple[date, list[float], float]]:
     """(day, [open, high, low, close], volume) of each row, checked; volume is 0 where there is no column."""
     before: date | None = None
-    for number, row in enumerate(rows, 2):
+    for place, row in rows:
         if not any(cell.strip() for cell in row):
             continue  # an empty line
         if len(row) != len(names):
-            raise BadInput(f"{source}, row {number}: {len(row)} values for {len(names)} columns.", HINT)
-        cells, where = dict(zip(names, row, strict=True)), f"{source}, row {number}"
+            raise BadInput(f"{source}, {place}: {len(row)} values for {len(names)} columns.", HINT)
+        cells, where = dict(zip(names, row, strict=True)), f"{source}, {place}"
         day = _date(where, cells["date"])
         if before is not None and day <= before:
             raise BadInput(
@@ -180,7 +191,8 @@ def _number(where: str, column: str, cells: Cells) -> float:
     try:
         value = float(text)
     except ValueError as error:
-        raise BadInput(f"{where}, column {column}: {text[:40]!r} is no number.", HINT) from error
+        hint = "Write numbers as 1234.5." if "," in text else HINT
+        raise BadInput(f"{where}, column {column}: {text[:40]!r} is no number.", hint) from error
     if not math.isfinite(value):
         what = f"{where}, column {column}: {text[:40]!r} is not finite."
         raise BadInput(what, "Leave days without prices out.")

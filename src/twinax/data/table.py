@@ -44,11 +44,13 @@ class Table:
         source: What messages call it.
         columns: By name, in order; all of one length.
         headed: Whether the source itself named its columns.
+        lines: The line of the file on which each row ends; empty: it is no file.
     """
 
     source: str
     columns: Mapping[str, Sequence[str]]
     headed: bool = True
+    lines: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -105,17 +107,48 @@ def read(place: str, names: Sequence[str] = ()) -> Table:
         raise BadInput(f"{place} is empty.", "Give a CSV file with a row for each loan.")
     head = lines[0][1]
     headed = len(set(head)) == len(head) and not any(_is_number(c) or _is_missing(c) for c in head)
+    if not headed:
+        _refuse_doubled(place, lines)
     rows = lines[1:] if headed else lines
     if not rows:
         raise BadInput(f"{place} has a header and no rows.", "Give a CSV file with a row for each loan.")
-    for index, (line, cells) in enumerate(rows, 1):
+    for line, cells in rows:
         if len(cells) != len(head):
+            has = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
             raise BadInput(
-                f"{place}, row {index} (line {line}): {len(cells)} cells; the first line has {len(head)}.",
+                f"{place}, line {line}: {has}; the first line has {len(head)}.",
                 "Give every row as many cells, and put cells that hold the delimiter in quotes.",
             )
     columns = zip(*(cells for _, cells in rows), strict=True)
-    return Table(place, dict(zip(_names(head, headed, names), columns, strict=True)), headed)
+    named = dict(zip(_names(head, headed, names), columns, strict=True))
+    return Table(place, named, headed, [line for line, _ in rows])
+
+
+def _refuse_doubled(place: str, lines: Sequence[tuple[int, list[str]]]) -> None:
+    """Refuse a first line of names one of which stands there twice.
+
+    It is no row when no such name is found again below.
+
+    Raises:
+        BadInput: It names a column twice.
+    """
+    (_, head), *rows = lines
+    doubled = [name for name in dict.fromkeys(head) if head.count(name) > 1]
+    if any(_is_number(cell) or _is_missing(cell) for cell in head) or not rows:
+        return
+    at = {name: [i for i, cell in enumerate(head) if cell == name] for name in doubled}
+    for name, places in at.items():
+        if not any(cells[i] == name for _, cells in rows for i in places if i < len(cells)):
+            raise BadInput(
+                f"{place} names the column {name} {len(places)} times, at places "
+                f"{', '.join(str(i + 1) for i in places)}.",
+                "Give every column a name of its own.",
+            )
+
+
+def delimiter_of(line: str) -> str | None:
+    """What stands between a line's cells: semicolon, tab or comma, in this order; None: it has none of them."""
+    return next((mark for mark in ";\t," if mark in line), None)
 
 
 def _cells(place: str) -> list[tuple[int, list[str]]]:
@@ -127,7 +160,7 @@ def _cells(place: str) -> list[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         raise BadInput(f"{place} is no UTF-8 text: {error.reason}.", "Save it as UTF-8.") from error
     first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = next((mark for mark in ";\t," if mark in first), None)
+    delimiter = delimiter_of(first)
     if delimiter is None:
         return [(i, line.split()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
@@ -206,7 +239,7 @@ def numbers(table: Table, column: str, rows: Array | None = None) -> Array:
     """A column as float64; of some rows, or all.
 
     Raises:
-        BadInput: A cell is empty or no finite number; names the file, the column and the row.
+        BadInput: A cell is empty or no finite number; names the file, the column and the line.
     """
     cells = table.columns[column]
     wanted = range(len(cells)) if rows is None else rows
@@ -231,7 +264,8 @@ def _present(table: Table, column: str, row: int) -> str:
 
 
 def _where(table: Table, column: str, row: int) -> str:
-    return f"{table.source}, column {column}, row {row + 1}"
+    place = f"line {table.lines[row]}" if len(table.lines) else f"row {row + 1}"
+    return f"{table.source}, column {column}, {place}"
 
 
 def _is_missing(cell: str) -> bool:
@@ -246,7 +280,7 @@ def texts(table: Table, column: str) -> list[str]:
     """A column's cells.
 
     Raises:
-        BadInput: One is empty; names the file, the column and the row.
+        BadInput: One is empty; names the file, the column and the line.
     """
     return [_present(table, column, row) for row in range(len(table))]
 

@@ -110,7 +110,8 @@ def load(kind: str, config: Config, data: str, fold: int, seed: int) -> Dataset:
     sizes = {"features": inputs.shape[1], **({"classes": 2} if kind == "classifier" else {})}
     about = f"{found.about}; {len(features)} columns, {inputs.shape[1]} inputs"
     if strange := sum(map(len, unknown)):
-        about += f"; {strange} cells hold a category that no training row has (all inputs 0)"
+        cells = "1 cell holds" if strange == 1 else f"{strange} cells hold"
+        about += f"; {cells} a category that no training row has (all inputs 0)"
     preparation |= {"features": learned, "columns": list(found.table.columns)}
     return Dataset(use["train"], use["valid"], use["test"], sizes, preparation, aside, about)
 
