@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from twinax.port.torch_to_jax import table
 from twinax.port.torch_to_jax.capture import COUNTER, DROPOUTS, MODES, Program, first_names
-from twinax.port.torch_to_jax.code import Code, Form, Invoke, code_of
+from twinax.port.torch_to_jax.code import Code, Form, Hole, Invoke, Op, code_of
 from twinax.port.torch_to_jax.tree import Call, Modules, build, misplaced
 
 LISTS = (nn.Sequential, nn.ModuleList)
@@ -331,7 +332,7 @@ def _differ(one: Any, other: Any) -> bool:
 
 
 def _inherited(instance: Instance) -> dict[int, str]:
-    """Names that children's constructors have for holes, by the hole's place."""
+    """Names that children's constructors, or operations, have for holes, by the hole's place."""
     names: dict[int, str] = {}
     index = sum(len(t.shape) for t in instance.tensors)
     for path, child in instance.children.items():
@@ -341,6 +342,13 @@ def _inherited(instance: Instance) -> dict[int, str]:
         for name in parameters:
             names[index] = name if name.isidentifier() else f"{path.split('.')[-1]}_{name}"
             index += 1
+    for code in instance.code.values():
+        for item in code.form.items:
+            entry = table.read().get(item.op) if isinstance(item, Op) else None
+            for name, value in zip(entry.parameters if entry else (), getattr(item, "args", ()), strict=False):
+                parts = value if isinstance(value, tuple) else (value,)
+                names |= {index + part.index: name for part in parts if isinstance(part, Hole)}
+        index += len(code.holes)
     return names
 
 

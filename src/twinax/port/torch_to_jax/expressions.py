@@ -116,10 +116,10 @@ class Substitute(ast.NodeTransformer):
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         test = self.visit(node.test)
-        decided = _decided(test)
-        if decided is UNKNOWN:
+        answer = decided(test)
+        if answer is UNKNOWN:
             return ast.IfExp(test, self.visit(node.body), self.visit(node.orelse))
-        return self.visit(node.body if decided else node.orelse)
+        return self.visit(node.body if answer else node.orelse)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -139,16 +139,16 @@ def _is_default(keyword: ast.keyword) -> bool:
     return isinstance(keyword.value, ast.Constant) and keyword.value.value in (False, None)
 
 
-def _decided(test: ast.expr) -> Any:
+def decided(test: ast.expr) -> Any:
     """The value of a test on constants, or UNKNOWN; an array is never None."""
     if isinstance(test, ast.BoolOp):
-        values = [_decided(value) for value in test.values]
+        values = [decided(value) for value in test.values]
         stop = isinstance(test.op, ast.Or)
         if any(value is not UNKNOWN and bool(value) == stop for value in values):
             return stop
         return UNKNOWN if UNKNOWN in values else not stop
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        inner = _decided(test.operand)
+        inner = decided(test.operand)
         return UNKNOWN if inner is UNKNOWN else not inner
     if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Is | ast.IsNot):
         if _is_none(test.comparators[0]):

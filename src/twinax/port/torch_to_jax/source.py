@@ -11,6 +11,7 @@ from twinax.port.torch_to_jax import naming, table
 from twinax.port.torch_to_jax.classes import Class, Dropout, Instance
 from twinax.port.torch_to_jax.code import Code, Invoke
 from twinax.port.torch_to_jax.expressions import literal, text
+from twinax.port.torch_to_jax.trimming import trimmed
 from twinax.port.torch_to_jax.writing import WIDTH, Body, Scope, _self_path
 
 VARIABLES = {"parameter": "nnx.Param", "statistic": "nnx.BatchStat", "buffer": "Buffer"}
@@ -72,23 +73,29 @@ def source(made: list[Class], root: Instance, title: str) -> str:
     used: set[str] = set()
     names = _input_names(made, root)
     written = [_class_text(one, names, used) for one in made]
-    functions = table.needed(used)
-    body = "\n\n\n".join(written)
+    functions, body = trimmed([d.text for d in table.needed(used)], "\n\n\n".join(written))
+    body = "\n".join(row for line in body.splitlines() for row in wrapped(line))
+    functions = ["\n".join([*_head(text), *text.splitlines()[1:]]) for text in functions]
     kinds = {t.kind for one in made for t in one.first.tensors}
     random = root.made.random if root.made else False
     parts = [BUFFER] if "buffer" in kinds else []
     parts += [CONSTANT] if "constant" in used else []
-    parts += [f"{d.text}\n\n\n" for d in functions]
+    parts += [f"{text}\n\n\n" for text in functions]
     load = LOAD.format(
         model=root.made.name if root.made else "",
         rngs="rngs=nnx.Rngs(0)" if random else "",
         buffer=", Buffer" if "buffer" in kinds else "",
     )
     rest = "".join(parts) + body + "\n\n\n" + load
-    return HEAD.format(title=title, imports=_imports(rest, functions)) + rest
+    return HEAD.format(title=title, imports=_imports(rest)) + rest
 
 
-def _imports(rest: str, functions: list[table.Definition]) -> str:
+def _head(function: str) -> list[str]:
+    """A function's first line, or where it is too long its parameters on a line of their own."""
+    return wrapped(function.splitlines()[0])
+
+
+def _imports(rest: str) -> str:
     used = {n.id for n in ast.walk(ast.parse(rest)) if isinstance(n, ast.Name)}
     standard = []
     if "math" in used:
@@ -185,7 +192,7 @@ def _class_text(one: Class, input_names: Mapping[str, list[str]], used: set[str]
         returned = _returned(next(iter(codes.values())))
         arguments = "".join(f", {n}: {_annotated(codes, i)}" for i, n in enumerate(signature))
         lines += ["", f"    def __call__(self{arguments}) -> {returned}:"]
-        lines += [line for row in _joined(bodies, flag) for line in wrapped(f"        {row}")]
+        lines += [f"        {row}" for row in _joined(bodies, flag)]
     return "\n".join(lines)
 
 
@@ -336,10 +343,7 @@ def _constructor(
     parameters = [f"{name}: {kind}" for name, kind in one.parameters.items()]
     parameters += ["*, rngs: nnx.Rngs"] if one.random else []
     head = f"    def __init__({', '.join(['self', *parameters])}) -> None:"
-    if len(head) > WIDTH + 8:
-        inner = ",\n".join(f"        {p}" for p in ["self", *parameters])
-        head = f"    def __init__(\n{inner},\n    ) -> None:"
-    return [head, *[line for row in body for line in wrapped(f"        {row}")]]
+    return [head, *[f"        {row}" for row in body]]
 
 
 def _children_lines(made: Mapping[str, str]) -> Iterator[str]:

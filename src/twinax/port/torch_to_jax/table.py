@@ -82,7 +82,7 @@ def definitions() -> dict[str, Definition]:
         source = "\n".join(text.splitlines()[start - 1 : node.end_lineno])
         if isinstance(node, ast.FunctionDef):
             source = _on_one_line(node, source)
-        uses = frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+        uses = frozenset(_free(node))
         assert names[0] not in found, f"two definitions of {names[0]} in ops"
         found[names[0]] = Definition(names[0], source, uses)
     return found
@@ -106,11 +106,39 @@ def needed(names: set[str]) -> list[Definition]:
 
 
 def _on_one_line(node: ast.FunctionDef, source: str) -> str:
-    """The function with its head on one line, where that is short enough."""
-    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    head = f"def {node.name}({ast.unparse(node.args)}){returns}:"
+    """The function with its head on one line."""
     body = source.splitlines()[node.body[0].lineno - node.lineno :]
-    return "\n".join([head, *body]) if len(head) <= 108 else source
+    return "\n".join([head(node), *body])
+
+
+def head(node: ast.FunctionDef) -> str:
+    """A function's first line."""
+    arguments = node.args
+    bare = len(arguments.args) - len(arguments.defaults)
+    parts = [
+        _parameter(a, arguments.defaults[n - bare] if n >= bare else None) for n, a in enumerate(arguments.args)
+    ]
+    if arguments.vararg:
+        parts.append(f"*{arguments.vararg.arg}")
+    elif arguments.kwonlyargs:
+        parts.append("*")
+    parts += [_parameter(a, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"def {node.name}({', '.join(parts)}){returns}:"
+
+
+def _parameter(argument: ast.arg, default: ast.expr | None) -> str:
+    kind = f": {ast.unparse(argument.annotation)}" if argument.annotation else ""
+    return f"{argument.arg}{kind}" + (f" = {ast.unparse(default)}" if default is not None else "")
+
+
+def _free(node: ast.stmt) -> set[str]:
+    """Names that a statement reads and does not make itself."""
+    names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+    own = {n.id for n in names if isinstance(n.ctx, ast.Store)} | {
+        a.arg for a in ast.walk(node) if isinstance(a, ast.arg)
+    }
+    return {n.id for n in names} - own
 
 
 @cache

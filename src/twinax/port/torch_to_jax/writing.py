@@ -238,7 +238,7 @@ class Body:
         """The expression, with its longest waiting parts written down first where it would be too long."""
         while len(text(value)) > WIDTH - 8:  # a call of many arguments is broken over lines later
             waiting = [n for n in self.code.values if n in self.pending and self.pending[n][1] <= included]
-            inside = [n for n in waiting if self.uses.get(n, 0) and len(text(self.pending[n][0])) > 12]
+            inside = [n for n in waiting if 12 < len(text(self.pending[n][0])) < len(text(value))]
             if not inside:
                 break
             longest = max(inside, key=lambda n: len(text(self.pending[n][0])))

@@ -1,0 +1,205 @@
+"""Functions of ``ops`` cut down to what one model needs of them.
+
+A parameter that every call leaves out, or gives the same True, False or None, is taken out together with the
+branches that it decides; so is one that the function does not read. Text is cut by the places that the syntax
+tree gives, so that comments stay.
+"""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Iterator
+
+from twinax.port.torch_to_jax.expressions import UNKNOWN, Substitute, decided
+from twinax.port.torch_to_jax.table import head
+
+MISSING = object()
+
+
+def trimmed(functions: list[str], body: str) -> tuple[list[str], str]:
+    """The functions and the code that calls them, without parameters that decide nothing there.
+
+    Args:
+        functions: Text of each function or constant; a call in one function counts like one in the code.
+        body: The code, with every statement on one line.
+    """
+    for index, text in enumerate(functions):
+        node = ast.parse(text).body[0]
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        rest = [*functions[:index], *functions[index + 1 :], body]
+        fixed = _fixed(node, [call for piece in rest for call in _calls(piece, node.name)])
+        given = _given(
+            node, [list(_calls(piece, node.name)) for piece in rest[:-1]], list(_calls(body, node.name))
+        )
+        text = _without_branches(text, fixed, given)
+        dropped = _unread(text, node)
+        functions[index] = _without_parameters(text, dropped)
+        functions = [_without_arguments(f, node, dropped) for f in functions]
+        body = _without_arguments(body, node, dropped)
+    return functions, body
+
+
+def _calls(text: str, name: str) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+            yield node
+
+
+def _parameters(node: ast.FunctionDef) -> dict[str, ast.expr | None]:
+    """Parameter → default."""
+    arguments = node.args
+    names = [a.arg for a in arguments.args]
+    found: dict[str, ast.expr | None] = dict.fromkeys(names)
+    found |= dict(zip(names[len(names) - len(arguments.defaults) :], arguments.defaults, strict=True))
+    return found | {a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)}
+
+
+def _fixed(node: ast.FunctionDef, calls: list[ast.Call]) -> dict[str, ast.expr]:
+    """Parameters that are the same constant in every call: the default, or True, False, None."""
+    parameters = _parameters(node)
+    names = list(parameters)
+    fixed: dict[str, ast.expr] = {}
+    for name, default in parameters.items():
+        given = [_argument(call, names, name) for call in calls]
+        values = [default if value is MISSING else value for value in given]
+        constant = values and all(isinstance(value, ast.Constant) for value in values)
+        if constant and len({ast.dump(value) for value in values}) == 1:
+            left_out = all(value is MISSING for value in given)
+            if left_out or values[0].value in (True, False, None):  # type: ignore[union-attr]
+                fixed[name] = values[0]  # type: ignore[assignment]
+    return fixed
+
+
+def _given(node: ast.FunctionDef, inner: list[list[ast.Call]], outer: list[ast.Call]) -> set[str]:
+    """Parameters that are never None: an expression in every call, and no function passes its own on."""
+    names = list(_parameters(node))
+    calls = [call for some in inner for call in some]
+
+    def never_none(value: object, passed_on: bool) -> bool:
+        if value is MISSING or not isinstance(value, ast.expr):
+            return False
+        return not (passed_on and isinstance(value, ast.Name)) and not (
+            isinstance(value, ast.Constant) and value.value is None
+        )
+
+    return {
+        name
+        for name in names
+        if (calls or outer)
+        and all(never_none(_argument(call, names, name), True) for call in calls)
+        and all(never_none(_argument(call, names, name), False) for call in outer)
+    }
+
+
+def _argument(call: ast.Call, names: list[str], name: str) -> object:
+    if any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords):
+        return None
+    place = names.index(name)
+    if place < len(call.args):
+        return call.args[place]
+    return next((k.value for k in call.keywords if k.arg == name), MISSING)
+
+
+def _without_branches(text: str, fixed: dict[str, ast.expr], given: set[str]) -> str:
+    """The function without the ``if`` statements that constants decide, or arrays that are always there."""
+    while True:
+        node = ast.parse(text).body[0]
+        assert isinstance(node, ast.FunctionDef)
+        decisions = ((s, _answer(node, s, fixed, given)) for s in ast.walk(node) if isinstance(s, ast.If))
+        found = next(((s, a) for s, a in decisions if a is not UNKNOWN), None)
+        if found is None:
+            return text
+        text = _taken(text, found[0], bool(found[1]))
+
+
+def _answer(node: ast.FunctionDef, statement: ast.If, fixed: dict[str, ast.expr], given: set[str]) -> object:
+    before = _assigned_before(node, statement.lineno)
+    known = {name: value for name, value in fixed.items() if name not in before}
+    free = {n.id for n in ast.walk(statement.test) if isinstance(n, ast.Name)} - set(known)
+    if not free <= given - before:
+        return UNKNOWN
+    return decided(Substitute(known).visit(ast.parse(ast.unparse(statement.test), mode="eval").body))
+
+
+def _assigned_before(node: ast.FunctionDef, line: int) -> set[str]:
+    """Names that a statement above this line gives a value."""
+    names = (n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+    return {n.id for n in names if n.lineno < line}
+
+
+def _taken(text: str, statement: ast.If, answer: bool) -> str:
+    lines = text.splitlines()
+    first, last = statement.lineno - 1, statement.end_lineno or statement.lineno
+    kept: list[str] = []
+    branch = statement.body if answer else statement.orelse
+    if branch:
+        inner = lines[branch[0].lineno - 1 : branch[-1].end_lineno]
+        kept = textwrap.indent(textwrap.dedent("\n".join(inner)), " " * statement.col_offset).splitlines()
+    return "\n".join([*lines[:first], *kept, *lines[last:]])
+
+
+def _unread(text: str, node: ast.FunctionDef) -> set[str]:
+    """Parameters that the function does not read."""
+    new = ast.parse(text).body[0]
+    assert isinstance(new, ast.FunctionDef)
+    read = {n.id for statement in new.body for n in ast.walk(statement) if isinstance(n, ast.Name)}
+    return {name for name in _parameters(node) if name not in read}
+
+
+def _without_parameters(text: str, dropped: set[str]) -> str:
+    node = ast.parse(text).body[0]
+    assert isinstance(node, ast.FunctionDef)
+    if not dropped:
+        return text
+    arguments = node.args
+    defaults: list[ast.expr | None] = [None] * (len(arguments.args) - len(arguments.defaults))
+    pairs = [
+        p for p in zip(arguments.args, [*defaults, *arguments.defaults], strict=True) if p[0].arg not in dropped
+    ]
+    only = [p for p in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if p[0].arg not in dropped]
+    # a parameter without a default after one with: every call gives it, so the defaults before it can go
+    last_bare = max((n for n, (_, default) in enumerate(pairs) if default is None), default=-1)
+    arguments.args = [a for a, _ in pairs]
+    arguments.defaults = [d for n, (_, d) in enumerate(pairs) if d is not None and n > last_bare]
+    arguments.kwonlyargs, arguments.kw_defaults = [a for a, _ in only], [d for _, d in only]
+    body = text.splitlines()[node.body[0].lineno - 1 :]
+    return "\n".join([head(node), *body])
+
+
+def _without_arguments(text: str, node: ast.FunctionDef, dropped: set[str]) -> str:
+    """The text with these parameters' arguments taken out of every call of the function."""
+    if not dropped:
+        return text
+    names = list(_parameters(node))
+    while True:
+        for call in _calls(text, node.name):
+            place = next(
+                (n for n, a in enumerate(call.args) if names[n] in dropped),
+                None,
+            )
+            keywords = [k for k in call.keywords if k.arg in dropped]
+            if place is not None:
+                return _without_arguments(_rewritten(text, call, names, dropped), node, dropped)
+            if keywords:
+                text = _rewritten(text, call, names, dropped)
+                break
+        else:
+            return text
+
+
+def _rewritten(text: str, call: ast.Call, names: list[str], dropped: set[str]) -> str:
+    """The call, which stands on one line, with what comes after the first dropped argument by name."""
+    first = next((n for n in range(len(call.args)) if names[n] in dropped), len(call.args))
+    keywords = [
+        ast.keyword(names[n], a) for n, a in enumerate(call.args) if n > first and names[n] not in dropped
+    ]
+    new = ast.Call(
+        call.func, call.args[:first], [*keywords, *(k for k in call.keywords if k.arg not in dropped)]
+    )
+    lines = text.splitlines()
+    start, end = call.lineno - 1, (call.end_lineno or call.lineno) - 1
+    before = lines[start].encode()[: call.col_offset].decode()
+    after = lines[end].encode()[call.end_col_offset :].decode()
+    return "\n".join([*lines[:start], before + ast.unparse(new) + after, *lines[end + 1 :]])
