@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from twinax.errors import CannotPort
 from twinax.port.torch_to_jax import table
 from twinax.port.torch_to_jax.capture import COUNTER, DROPOUTS, MODES, Program, first_names
 from twinax.port.torch_to_jax.code import Code, Form, Hole, Invoke, Op, code_of
 from twinax.port.torch_to_jax.tree import Call, Modules, build, misplaced
+from twinax.port.torch_to_jax.writing import draws
 
 LISTS = (nn.Sequential, nn.ModuleList)
 CONTAINERS = (*LISTS, nn.ModuleDict)
@@ -27,6 +29,7 @@ DROPPED_AXES = {"Dropout": (), "Dropout1d": (2,), "Dropout2d": (2, 3), "Dropout3
 """Axes along which a dropout layer keeps or drops everything at once."""
 
 
+OF_FLAX = ("train", "eval", "sow", "perturb", "set_attributes", "iter_modules", "iter_children", "set_mode")
 SMALL = 4
 """A number of code that is larger and also the size of a parameter is taken to be that size."""
 
@@ -118,6 +121,7 @@ def classes(module: nn.Module, programs: dict[str, Program]) -> tuple[list[Class
 
 
 def _instances(module: nn.Module, programs: dict[str, Program]) -> dict[str, Instance]:
+    _check_names(module)
     modules = _modules(module)
     updated = {name for program in programs.values() for name in program.updates}
     codes = _codes(programs, modules)
@@ -132,6 +136,21 @@ def _instances(module: nn.Module, programs: dict[str, Program]) -> dict[str, Ins
     for path, instance in found.items():
         instance.children = dict(_children(instance.module, path, "", found, modules))
     return found
+
+
+def _check_names(module: nn.Module) -> None:
+    """Refuse attributes that a Flax module has for itself."""
+    clashes = [
+        f"{path}.{name}".strip(".")
+        for path, one in module.named_modules()
+        for name in (*one._modules, *one._parameters, *one._buffers)
+        if name in OF_FLAX
+    ]
+    if clashes:
+        raise CannotPort(
+            f"A Flax module has an attribute of its own where this model has {', '.join(clashes)}.",
+            "Rename it: the port keeps PyTorch's names.",
+        )
 
 
 def _modules(module: nn.Module) -> Modules:
@@ -317,10 +336,9 @@ def _in_order(parameters: dict[str, str], module: nn.Module) -> dict[str, str]:
 
 
 def _draws(instance: Instance) -> bool:
-    from twinax.port.torch_to_jax.writing import draws
-
+    """Whether its own code draws at random, dropout within attention included."""
     return any(
-        draws(item)
+        draws(item, code)
         for code in instance.code.values()
         for item in code.form.items
         if not isinstance(item, Invoke)

@@ -26,9 +26,9 @@ def trimmed(functions: list[str], body: str) -> tuple[list[str], str]:
     """
     for index, text in enumerate(functions):
         node = ast.parse(text).body[0]
-        if not isinstance(node, ast.FunctionDef):
-            continue
         rest = [*functions[:index], *functions[index + 1 :], body]
+        if not isinstance(node, ast.FunctionDef) or _is_passed(node.name, rest):
+            continue
         fixed = _fixed(node, [call for piece in rest for call in _calls(piece, node.name)])
         given = _given(
             node, [list(_calls(piece, node.name)) for piece in rest[:-1]], list(_calls(body, node.name))
@@ -45,6 +45,15 @@ def _calls(text: str, name: str) -> Iterator[ast.Call]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
             yield node
+
+
+def _is_passed(name: str, texts: list[str]) -> bool:
+    """Whether the function is somewhere used without being called: nobody knows with which arguments."""
+    nodes = [n for text in texts for n in ast.walk(ast.parse(text))]
+    named = sum(isinstance(n, ast.Name) and n.id == name for n in nodes)
+    return named != sum(
+        isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name for n in nodes
+    )
 
 
 def _parameters(node: ast.FunctionDef) -> dict[str, ast.expr | None]:

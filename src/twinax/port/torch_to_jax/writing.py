@@ -49,11 +49,11 @@ LIMITS = {
 PLAIN_DTYPES = {"int64": "int", "bool": "bool", "complex128": "complex"}
 
 
-def draws(item: Op | Assign) -> bool:
+def draws(item: Op | Assign, code: Code) -> bool:
     """Whether an item draws at random."""
     if not isinstance(item, Op):
         return False
-    if item.op == DROPOUT:
+    if item.op == DROPOUT or (item.op == ATTENTION and _is_dropped(item, code)):
         return True
     if item.op in RECURRENT:
         return item.args[TRAIN_AT] is True
