@@ -248,19 +248,9 @@ def right_shift(x: Array, y: Array) -> Array:
     return x >> y
 
 
-@aten("where.self")
-def choose(condition: Array, x: Array, other: Array, *, dtype: jnp.dtype) -> Array:
-    return jnp.where(condition, x.astype(dtype), other.astype(dtype))
-
-
-@aten("where.ScalarOther")
-def choose_or_number(condition: Array, x: Array, other: float, *, dtype: jnp.dtype) -> Array:
-    return jnp.where(condition, x.astype(dtype), other)
-
-
-@aten("where.ScalarSelf")
-def choose_number_or(condition: Array, x: float, other: Array, *, dtype: jnp.dtype) -> Array:
-    return jnp.where(condition, x, other.astype(dtype))
+@aten("where.self", "where.ScalarOther", "where.ScalarSelf", promote=True)
+def choose(condition: Array, x: Array, other: Array) -> Array:
+    return jnp.where(condition, x, other)
 
 
 @aten("where.Scalar")
@@ -268,11 +258,7 @@ def choose_number(condition: Array, x: float, other: float, *, dtype: jnp.dtype)
     return jnp.where(condition, x, other).astype(dtype)
 
 
-@aten("masked_fill.Scalar")
-def masked_fill(x: Array, mask: Array, value: float, *, dtype: jnp.dtype) -> Array:
-    return jnp.where(mask, bool(value), x) if dtype == jnp.bool_ else jnp.where(mask, value, x)
-
-
-@aten("masked_fill.Tensor")
-def masked_fill_by_array(x: Array, mask: Array, value: Array, *, dtype: jnp.dtype) -> Array:
-    return jnp.where(mask, value.astype(dtype), x)
+@aten("masked_fill.Scalar", "masked_fill.Tensor", whole=True)
+def masked_fill(x: Array, mask: Array, value: Array) -> Array:
+    """x, and value where the mask is true; in the dtype of x, also of truths that are filled with 0 or 1."""
+    return jnp.where(mask, jnp.asarray(value, x.dtype), x)
