@@ -50,3 +50,21 @@ def test_a_column_of_the_users_file_is_not_replaced(call, knn, tmp_path, taken):
     shown = call("predict", str(knn / "run"), str(tmp_path / "ask.csv"), "-o", "answers.csv")
     assert shown.code == 2 and f"has the column {taken} already" in shown.err
     assert not (tmp_path / "answers.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (["train", "--resume", "none"], "Give the folder of a run"),
+        (["train", "xor", "-o", "file"], "Choose another folder with -o.\n"),
+        (["train", "knn", "--data", "sp500"], "for lstm and gru"),
+        (["train", "lstm", "--data", "none.csv"], "Or name one of sp500, nasdaq, or hf:ID."),
+        (["train", "lstm", "--set", "epochs=0"], "It is 20 by default."),
+        (["predict", "run", "rows.csv", "-o", "none/answers.csv"], "Make it first"),
+    ],
+)
+def test_the_hint_fits_what_was_done(call, tmp_path, line, hint):
+    (tmp_path / "file").write_text("mine")
+    shown = call(*line)
+    assert shown.code == 2 and hint in shown.err
+    assert "compare" not in shown.err and "Make room" not in shown.err and "--resume file" not in shown.err

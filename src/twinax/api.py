@@ -308,7 +308,7 @@ def make_options(given: dict[str, Any]) -> Options:
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
         raise BadInput(
-            f"Options that cannot be used: {'; '.join(faults)}.", "See: twinax compare --help"
+            f"Options that cannot be used: {'; '.join(faults)}.", "See the command's --help."
         ) from None
 
 

@@ -51,6 +51,13 @@ def test_no_control_character_reaches_the_terminal() -> None:
     assert all(c == "\n" or c.isprintable() for c in text)
 
 
+def test_what_the_answer_says_is_not_said_again() -> None:
+    findings = analyse(runs.trained())
+    text = " ".join(shown(runs.trained(), width=2000).split())
+    titles = [finding.title for finding in findings.of("training")]
+    assert len(titles) == 2 and all(text.count(title) == 1 for title in titles)
+
+
 def test_crashes_are_shown() -> None:
     text = shown(runs.crashed())
     assert "signal 11" in text

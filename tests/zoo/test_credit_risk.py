@@ -234,12 +234,12 @@ def test_errors_are_in_the_targets_own_unit():
 def test_baselines_are_ranked_as_they_must_be():
     found = credit_risk.classifier_baselines(load())
     none, logistic, truth = (
-        found[name] for name in ("same for all", "logistic regression", "true probability")
+        found[name] for name in ("the mean for everyone", "logistic regression", "true probability")
     )
     assert none["auc"] == 0.5 and none["ks"] == 0
     assert 0.5 < logistic["auc"] < truth["auc"] and none["brier"] > logistic["brier"] > truth["brier"]
     found = credit_risk.regressor_baselines(load(kind="regressor"))
-    none, linear, truth = (found[name] for name in ("same for all", "linear regression", "true mean"))
+    none, linear, truth = (found[name] for name in ("the mean for everyone", "linear regression", "true mean"))
     assert none["rmse"] > linear["rmse"] > truth["rmse"]
     assert none["r2"] == pytest.approx(0, abs=0.01)
 

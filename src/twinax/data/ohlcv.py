@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from twinax.data.table import delimiter_of
+from twinax.data.table import INDICES, delimiter_of
 from twinax.errors import BadInput
 from twinax.twin import Array
 
 PRICES = ("open", "high", "low", "close")
 ADJUSTED, VOLUME = "adj close", "volume"
-INDICES = ("sp500", "nasdaq")
 HINT = "Give a CSV file with the columns Date, Open, High, Low, Close and, where known, Adj Close and Volume."
 
 Cells = Mapping[str, str]
@@ -84,7 +83,8 @@ def read(file: Path) -> Prices:
             header = next(rows, [])
             return _parsed(str(file), header, ((f"line {rows.line_num}", row) for row in rows))
     except OSError as error:
-        raise BadInput(f"{file} cannot be read: {error.strerror}.", HINT) from error
+        hint = f"{HINT} Or name one of {', '.join(INDICES)}, or hf:ID."
+        raise BadInput(f"{file} cannot be read: {error.strerror}.", hint) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{file} is no CSV text: {error}.", HINT) from error
 

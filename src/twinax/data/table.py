@@ -30,6 +30,7 @@ GERMAN_CREDIT = (
 """Columns of ``german.data`` (Statlog, H. Hofmann), which has no header; the class is 1 = good, 2 = bad."""
 
 HUB = "hf:"
+INDICES = ("sp500", "nasdaq")  # of prices, by name: see twinax.data.ohlcv
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null"})
 MOST_CATEGORIES = 100
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -146,6 +147,12 @@ def _refuse_doubled(place: str, lines: Sequence[tuple[int, list[str]]]) -> None:
             )
 
 
+def _where_from(place: str) -> str:
+    if place in INDICES:
+        return f"{place} is a series of prices, for lstm and gru; give a CSV file with a row for each loan."
+    return "Give a CSV file with a row for each loan, or hf:ID."
+
+
 def delimiter_of(line: str) -> str | None:
     """What stands between a line's cells: semicolon, tab or comma, in this order; None: it has none of them."""
     return next((mark for mark in ";\t," if mark in line), None)
@@ -156,7 +163,7 @@ def _cells(place: str) -> list[tuple[int, list[str]]]:
     try:
         text = Path(place).read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise BadInput(f"{place} cannot be read: {error.strerror}.", "Give a CSV file.") from error
+        raise BadInput(f"{place} cannot be read: {error.strerror}.", _where_from(place)) from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{place} is no UTF-8 text: {error.reason}.", "Save it as UTF-8.") from error
     first = next((line for line in text.splitlines() if line.strip()), "")

@@ -21,6 +21,7 @@ STYLES = {"good": "green", "note": "", "warning": "yellow", "problem": "bold red
 SIGNS = {"good": "✓", "note": "·", "warning": "!", "problem": "✗"}
 LONGEST = 190  # characters of one line of advice; the whole text is in the report
 MOST = 3  # lines of each kind
+ANSWER = 500  # characters of the answer, at most
 PROBED: tuple[Kind, ...] = (
     "work",
     "breaks",
@@ -52,7 +53,10 @@ def show(run: Run, findings: Findings, recommendation: Recommendation, console: 
     table = _ratios(findings)
     if table.row_count:
         console.print(table)
+    answer = _shortened(recommendation.answer, ANSWER)
     for finding in _beside(findings):
+        if finding.title in answer and finding.severity in ("good", "note"):
+            continue  # where nobody asked which side to choose, the answer is made of findings
         console.print(_line(SIGNS[finding.severity], finding.title, STYLES[finding.severity]))
     _advise(console, "It does not know", recommendation.does_not_know)
     _advise(console, "What would change it", recommendation.would_change)
@@ -86,7 +90,9 @@ def _answer(run: Run, recommendation: Recommendation) -> Panel:
 
     colour = COLOURS[recommendation.choose]
     title = Text(_shortened(run.twin.name, 60))
-    return Panel(Text(_shortened(recommendation.answer, 500), style="bold"), title=title, border_style=colour)
+    return Panel(
+        Text(_shortened(recommendation.answer, ANSWER), style="bold"), title=title, border_style=colour
+    )
 
 
 def _ratios(findings: Findings) -> Table:

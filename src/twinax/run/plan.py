@@ -256,10 +256,13 @@ def make_folder(folder: Path | None, name: str) -> Path:
     folder = folder or Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            what = "holds a run" if (folder / RUN_FILE).exists() else "exists and is not empty"
+            what, more = "is a file", ""
+            if folder.is_dir():
+                what = "exists and is not empty"
+            if (folder / RUN_FILE).exists():
+                what, more = "holds a run", f", or continue that run with --resume {folder}"
             raise RunError(
-                f"{folder} {what}; nothing was written there.",
-                f"Choose another folder with -o, or continue that run with --resume {folder}.",
+                f"{folder} {what}; nothing was written there.", f"Choose another folder with -o{more}."
             )
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -140,11 +140,13 @@ def predict(path: Path, file: Path, side: str, device: str) -> str:
 
 
 def write_new(file: Path, text: str) -> None:
-    """Write a file that does not exist yet.
+    """Write a file that does not exist yet, into a folder that does.
 
     Raises:
-        BadInput: It does.
+        BadInput: One of the two is otherwise.
     """
     if file.exists():
         raise BadInput(f"{file} exists; nothing was written.", "Choose another name with -o.")
+    if not file.parent.is_dir():
+        raise BadInput(f"There is no folder {file.parent}.", "Make it first, or choose another name with -o.")
     write_atomically(file, text.encode())

@@ -324,7 +324,7 @@ def classifier_baselines(dataset: Dataset) -> dict[str, dict[str, float]]:
     logistic = LogisticRegression(max_iter=1000).fit(train["features"], train["labels"])
     rate = np.full(len(labels), train["labels"].mean())
     found = {
-        "same for all": probability_scores(labels, rate),
+        "the mean for everyone": probability_scores(labels, rate),
         "logistic regression": probability_scores(labels, logistic.predict_proba(test["features"])[:, 1]),
     }
     if "truth" in aside:
@@ -344,7 +344,7 @@ def regressor_baselines(dataset: Dataset) -> dict[str, dict[str, float]]:
         return error_scores(targets, _unscaled(dataset.preparation, values))
 
     found = {
-        "same for all": scored(np.zeros(len(targets))),
+        "the mean for everyone": scored(np.zeros(len(targets))),
         "linear regression": scored(linear.predict(test["features"])),
     }
     if "truth" in dataset.aside["test"]:
