@@ -379,7 +379,7 @@ class Run(Frozen):
         except OSError as error:
             raise RunError(
                 f"{folder} holds no readable run: {error.strerror} ({file.name}).",
-                "Give the folder that `twinax compare` printed.",
+                "Give the folder of a run: twinax printed it.",
             ) from error
         return cls._parse(text, file)
 
