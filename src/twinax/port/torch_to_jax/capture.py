@@ -91,7 +91,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Statement:
-    """One operation: ``results = op(*args, **kwargs)``, without ``aten.``; unused results are ``""``."""
+    """One operation: ``results = op(*args, **kwargs)``, without ``aten.``; unused results are ``""``.
+
+    ``several``: torch gives a tuple or list of results, if only of one.
+    """
 
     op: str
     args: tuple[Any, ...]
@@ -99,6 +102,7 @@ class Statement:
     results: tuple[str, ...]
     levels: tuple[Level, ...]
     frames: tuple[Frame, ...]
+    several: bool
 
 
 @dataclass
@@ -286,6 +290,7 @@ class _Reader:
                 results,
                 _levels(node),
                 tuple(_frames(node.meta.get("stack_trace") or "")),
+                isinstance(value, tuple | list),
             )
         )
 

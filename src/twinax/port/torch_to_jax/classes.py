@@ -20,8 +20,8 @@ from twinax.errors import CannotPort
 from twinax.port.torch_to_jax import table
 from twinax.port.torch_to_jax.capture import COUNTER, DROPOUTS, MODES, Program, first_names
 from twinax.port.torch_to_jax.code import Code, Form, Hole, Invoke, Op, code_of
+from twinax.port.torch_to_jax.phrases import draws
 from twinax.port.torch_to_jax.tree import Call, Modules, build, misplaced
-from twinax.port.torch_to_jax.writing import draws
 
 LISTS = (nn.Sequential, nn.ModuleList)
 CONTAINERS = (*LISTS, nn.ModuleDict)
@@ -29,6 +29,7 @@ DROPPED_AXES = {"Dropout": (), "Dropout1d": (2,), "Dropout2d": (2, 3), "Dropout3
 """Axes along which a dropout layer keeps or drops everything at once."""
 
 
+RESERVED = ("Array", "Buffer", "Path", *table.LIBRARIES)
 OF_FLAX = ("train", "eval", "sow", "perturb", "set_attributes", "iter_modules", "iter_children", "set_mode")
 SMALL = 4
 """A number of code that is larger and also the size of a parameter is taken to be that size."""
@@ -401,6 +402,7 @@ def _name(made: list[Class]) -> None:
         by_name.setdefault(one.name, []).append(one)
     for name, same in by_name.items():
         same.sort(key=lambda c: -len(c.instances))
+        same[0].name = f"{name}Module" if name in RESERVED else name
         held = [_held(c) for c in same]
         taken = {name}
         for one, mine in list(zip(same, held, strict=True))[1:]:

@@ -71,6 +71,7 @@ class Op:
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...]
     results: tuple[str, ...]
+    several: bool
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class _Reader:
         args = self._read(self._plain_arguments(piece) if self.plain else piece.args)
         kwargs = tuple((k, self._read(v)) for k, v in piece.kwargs.items())
         results = self._results(piece.results)
-        return [Op(piece.op, args, kwargs, results)]
+        return [Op(piece.op, args, kwargs, results, piece.several)]
 
     def _inputs(self, call: Call) -> list[Any]:
         if not call.is_dropout:

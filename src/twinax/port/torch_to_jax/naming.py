@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from twinax.port.torch_to_jax import table
 from twinax.port.torch_to_jax.capture import Frame
 from twinax.port.torch_to_jax.code import Code, Invoke, Local, Own
 
@@ -75,10 +76,9 @@ def inputs(code: Code, names: dict[str, str], invoke: Invoke) -> list[str]:
 
 
 def usable(name: str) -> bool:
-    """Whether a value may have the name."""
-    return (
-        name.isidentifier() and not keyword.iskeyword(name) and name not in RESERVED and name.strip("_") != ""
-    )
+    """Whether a value may have the name: none that the file has for a module or a function."""
+    other = keyword.iskeyword(name) or name in RESERVED or name in table.definitions()
+    return name.isidentifier() and not other and name.strip("_") != ""
 
 
 @cache

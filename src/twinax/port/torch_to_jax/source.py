@@ -11,8 +11,9 @@ from twinax.port.torch_to_jax import naming, table
 from twinax.port.torch_to_jax.classes import Class, Dropout, Instance
 from twinax.port.torch_to_jax.code import Code, Invoke
 from twinax.port.torch_to_jax.expressions import literal, text
+from twinax.port.torch_to_jax.phrases import WIDTH, Scope, self_path
 from twinax.port.torch_to_jax.trimming import trimmed
-from twinax.port.torch_to_jax.writing import WIDTH, Body, Scope, _self_path
+from twinax.port.torch_to_jax.writing import Body
 
 VARIABLES = {"parameter": "nnx.Param", "statistic": "nnx.BatchStat", "buffer": "Buffer"}
 ABSTRACT = ("Callable", "Iterator", "Mapping", "Sequence")
@@ -299,7 +300,7 @@ def _float_weights(instance: Instance, limit: int = 1) -> list[str]:
         if isinstance(child, Instance):
             below = _float_weights(child)
             if below:
-                return [_self_path(path) + below[0].removeprefix("self")]
+                return [self_path(path) + below[0].removeprefix("self")]
     return []
 
 
