@@ -109,6 +109,7 @@ class Code:
         form: The form.
         holes: The numbers.
         values: Shape and dtype of each local.
+        owned: The same of the module's parameters and buffers, by their path from it.
         lines: Of each item the line of the module's own ``forward``.
         origins: Of each item the innermost line that is not torch's.
         constants: Of the program.
@@ -117,6 +118,7 @@ class Code:
     form: Form
     holes: list[Any] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
+    owned: dict[str, Value] = field(default_factory=dict)
     lines: list[Frame | None] = field(default_factory=list)
     origins: list[Frame | None] = field(default_factory=list)
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -252,7 +254,9 @@ class _Reader:
             return self.local[name]
         if name in self.program.constants:
             return Constant(self._hole(self.program.same[name]))
-        return Own(_relative(name, self.call.path))
+        path = _relative(name, self.call.path)
+        self.code.owned[path] = self.program.values[name]
+        return Own(path)
 
     def _hole(self, value: Any) -> int:
         self.code.holes.append(value)

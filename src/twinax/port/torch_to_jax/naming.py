@@ -40,18 +40,20 @@ def parameters(forward: Callable[..., Any], callers: list[str]) -> list[str]:
     """Names of a module's inputs among the parameters of its ``forward``, else what the caller calls them.
 
     Inputs come in the order in which they are used; so do the parameters here, those without a default first.
+    One that may be left out is recognised where the caller calls it the same.
     """
     try:
         known = inspect.signature(forward).parameters.values()
         first = _first_uses(textwrap.dedent(inspect.getsource(forward)))
     except (TypeError, ValueError, OSError, SyntaxError):
         return callers
-    used = sorted(
-        (p for p in known if p.name in first), key=lambda p: (p.default is not p.empty, first[p.name])
-    )
-    free = [p.name for p in used if p.name not in callers and p.kind is p.POSITIONAL_OR_KEYWORD]
-    every = {p.name for p in used}
-    return [name if name in every or not free else free.pop(0) for name in callers]
+    read = [p for p in known if p.name in first and p.name != "self"]
+    used = sorted(read, key=lambda p: (p.default is not p.empty, first[p.name]))
+    optional = {p.name for p in used if p.default is not p.empty}
+    free = [
+        p.name for p in used if p.kind is p.POSITIONAL_OR_KEYWORD and not (p.name in optional & set(callers))
+    ]
+    return [name if name in optional or not free else free.pop(0) for name in callers]
 
 
 def _first_uses(source: str) -> dict[str, tuple[int, int]]:

@@ -234,7 +234,7 @@ class Phrases:
         if parameter == "key":
             return parsed("self.rngs.dropout()")
         first = item.args[0] if item.args else None
-        operand = self.code.values.get(first.name) if isinstance(first, Local) else None
+        operand = self._known(first) if isinstance(first, Local | Own) else None
         same = operand is not None and operand.dtype == self.code.values[item.results[0]].dtype
         return ast.Name(expressions.SAME) if same else self._result_dtype(item)
 
@@ -284,6 +284,8 @@ class Phrases:
         if isinstance(source, Constant):
             array = self.code.constants[self.code.holes[source.hole]]
             return Value(array.shape, str(array.dtype))
+        if isinstance(source, Own):
+            return self.code.owned[source.path]
         raise KeyError(source)
 
     def _axis(self, item: Op, place: int, rank: int) -> int:

@@ -185,7 +185,7 @@ def _class_text(one: Class, input_names: Mapping[str, list[str]], used: set[str]
     dropouts = {name: rate for scope in scopes.values() for name, rate in scope.dropouts.items()}
     if dropouts:
         one.random = True
-    lines = [f"class {one.name}(nnx.Module):", f'    """{_described(instance)}"""', ""]
+    lines = [f"class {one.name}(nnx.Module):", f'    """{_described(instance)}"""']
     lines += _constructor(
         one, attributes, dropouts, flag, any("self.rngs" in ln for b in bodies.values() for ln in b)
     )
@@ -344,7 +344,7 @@ def _constructor(
     parameters = [f"{name}: {kind}" for name, kind in one.parameters.items()]
     parameters += ["*, rngs: nnx.Rngs"] if one.random else []
     head = f"    def __init__({', '.join(['self', *parameters])}) -> None:"
-    return [head, *[f"        {row}" for row in body]]
+    return ["", head, *[f"        {row}" for row in body]]
 
 
 def _children_lines(made: Mapping[str, str]) -> Iterator[str]:
