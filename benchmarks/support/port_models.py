@@ -9,6 +9,7 @@ Nothing is downloaded, weights are random.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +24,10 @@ LENGTH = 9
 
 @dataclass(frozen=True)
 class Example:
-    """A module in eval mode, and how it is called."""
+    """A module in eval mode, and its inputs by the names of ``forward``'s parameters."""
 
     module: torch.nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    inputs: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def timm(name: str, size: int, **changes: Any) -> Example:
     import timm
 
     model = timm.create_model(name, num_classes=10, **changes)
-    return Example(model.eval(), (torch.randn(BATCH, 3, size, size),), {})
+    (first, *_) = inspect.signature(model.forward).parameters
+    return Example(model.eval(), {first: torch.randn(BATCH, 3, size, size)})
 
 
 TIMM: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -104,7 +105,7 @@ TIMM: dict[str, tuple[str, int, dict[str, Any]]] = {
     "mobilevit": ("mobilevit_xxs", 64, {}),
     "mvitv2": ("mvitv2_tiny", 64, {"img_size": 64}),
     "naflexvit": ("naflexvit_base_patch16_gap", 64, {"depth": 2, "embed_dim": 96, "num_heads": 3}),
-    "nasnet": ("nasnetalarge", 96, {"stem_size": 24, "num_features": 504}),
+    "nasnet": ("nasnetalarge", 96, {"stem_size": 32, "num_features": 576}),
     "nest": ("nest_tiny", 64, {"img_size": 64}),
     "nextvit": ("nextvit_small", 64, {"depths": (1, 1, 5, 1)}),
     "nfnet": ("nf_regnet_b0", 64, {}),
@@ -716,7 +717,10 @@ def transformers(kind: str, task: str, sizes: Mapping[str, Any], inputs: Inputs)
     no_cache(config)
     of_task = getattr(transformers, TASKS[task])
     model = of_task.from_config(config) if TASKS[task].startswith("Auto") else of_task(config)
-    return Example(model.eval(), (), inputs())
+    takes = inspect.signature(model.forward).parameters
+    return Example(
+        model.eval(), {name: x for name, x in inputs().items() if name in takes}
+    )  # not all take a mask
 
 
 def no_cache(config: Any) -> None:

@@ -1,0 +1,201 @@
+"""The share of public PyTorch models that ``twinax`` ports to JAX, and proves.
+
+Every model is ported in a torch process, and run in a JAX process without torch: its outputs, the gradient of
+every parameter and its running statistics, in eval and in train mode without dropout, must agree with torch's to
+1e-9, norm-relative, in float64, after all weights were moved. ``support/port_models.py`` has the lists: a model of
+each module of timm, and architectures of transformers from tiny random configurations. Nothing is downloaded.
+
+    pip install timm transformers torchvision
+    python benchmarks/port_coverage.py                       resumes where it was stopped: two hours on two cores
+    python benchmarks/port_coverage.py --only resnet18 bert  these alone, once more
+    python benchmarks/port_coverage.py --table               what is known already
+    python benchmarks/port_coverage.py --torchax PYTHON      the same models through torchax, whose python it names
+
+torchax 0.0.13 does not import beside torch 2.13; its pre-release 0.0.14.dev20260601 does. It needs an environment
+of its own: ``pip install torchax==0.0.14.dev… torch==2.13.0 jax==0.10.2 timm transformers``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from support import heading, table
+
+GOAL = 0.95
+LIMIT_S = 240.0
+"""Longest time that either process of a model may take."""
+HERE = Path(__file__).parent
+QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+"""Proof needs no fast code; compiling takes a third of the time so."""
+Record = dict[str, Any]
+
+
+def main() -> None:
+    options = arguments()
+    records = known(options.results)
+    if not options.table:
+        heading("PyTorch models ported to JAX, and proved")
+        run(options, records)
+    report(records)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("runs/port_coverage.jsonl"))
+    parser.add_argument("--only", nargs="+", default=[], help="these models, though they have a result")
+    parser.add_argument("--again", nargs="+", default=[], help="models with these outcomes, once more")
+    parser.add_argument("--library", choices=("timm", "transformers"))
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no model after this time")
+    parser.add_argument("--keep", type=Path, help="keep the ported models in this folder")
+    parser.add_argument(
+        "--torchax", help="the python of an environment with torchax: its column instead of ours"
+    )
+    parser.add_argument("--table", action="store_true", help="print what is known, and run nothing")
+    return parser.parse_args()
+
+
+def run(options: argparse.Namespace, records: dict[tuple[str, ...], Record]) -> None:
+    """Every model without a result, one after the other."""
+    tool = "torchax" if options.torchax else "twinax"
+    todo = [one for one in models() if wanted(one, options, records.get((tool, *one[:2])))]
+    begin = time.monotonic()
+    for index, (library, name, family) in enumerate(todo, 1):
+        if time.monotonic() - begin > options.seconds:
+            print(f"{len(todo) - index + 1} models are left: run it once more.\n")
+            return
+        record = {"tool": tool, "library": library, "family": family, "name": name}
+        record |= by_torchax(options.torchax, record) if options.torchax else by_twinax(record, options.keep)
+        records[tool, library, name] = record
+        options.results.parent.mkdir(parents=True, exist_ok=True)
+        with options.results.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        print(f"{index}/{len(todo)} {name}: {record['outcome']} {record.get('reason', '')}", flush=True)
+
+
+def wanted(one: tuple[str, str, str], options: argparse.Namespace, record: Record | None) -> bool:
+    library, name, _ = one
+    if options.library and library != options.library:
+        return False
+    if options.only:
+        return name in options.only
+    return record is None or record["outcome"] in options.again
+
+
+def models() -> list[tuple[str, str, str]]:
+    """Library, name and family of every model; in a process, so that this one stays without torch."""
+    code = "from support.port_models import listed\nfor one in listed(): print(one.library, one.name, one.family, sep='|')"
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    return [tuple(line.split("|")) for line in told.stdout.splitlines()]  # type: ignore[misc]
+
+
+def by_twinax(record: Mapping[str, str], keep: Path | None) -> Record:
+    """Port in one process, prove in another."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        if keep:
+            place = keep / f"{record['library']}_{record['name']}"
+            place.mkdir(parents=True, exist_ok=True)
+        torch = [sys.executable, "-m", "support.port_torch", record["library"], record["name"], str(place)]
+        told = answer(torch, place / "torch.log")
+        if "outcome" not in told:
+            told |= answer([sys.executable, "-m", "support.port_jax", str(place)], place / "jax.log")
+    return told
+
+
+def by_torchax(python: str, record: Mapping[str, str]) -> Record:
+    """The same model, through torchax."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, "-m", "support.port_torchax", record["library"], record["name"], folder]
+        return answer(command, Path(folder) / "log")
+
+
+def answer(command: list[str], log: Path) -> Record:
+    """The last line that a process prints, or how it ended without one."""
+    with log.open("w") as errors:
+        worker = subprocess.Popen(
+            command,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=HERE,
+            start_new_session=True,
+        )
+        try:
+            out, _ = worker.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+            return {"outcome": "time limit", "reason": f"{command[2]} took more than {LIMIT_S:g} s"}
+    lines = out.strip().splitlines()
+    if worker.returncode or not lines:
+        return {"outcome": "process died", "reason": f"{command[2]} ended with {worker.returncode}"}
+    return json.loads(lines[-1])
+
+
+def environment() -> dict[str, str]:
+    """Workers find ``support``, are quiet about the network, and compile quickly."""
+    paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "JAX_PLATFORMS": "cpu"}
+    return {**os.environ, **quiet, "PYTHONPATH": paths, "XLA_FLAGS": QUICK_COMPILER}
+
+
+def known(file: Path) -> dict[tuple[str, ...], Record]:
+    """The newest record of each model."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    found = [json.loads(line) for line in lines]
+    return {(r["tool"], r["library"], r["name"]): r for r in found}
+
+
+def report(records: Mapping[tuple[str, ...], Record]) -> None:
+    """A row per model, the shares, and what stands in the way of the rest."""
+    ours = [r for (tool, *_), r in records.items() if tool == "twinax"]
+    theirs = {tuple(key): r for (tool, *key), r in records.items() if tool == "torchax"}
+    ours.sort(key=lambda r: (r["library"], r["family"], r["name"]))
+    header = ["library", "family", "model", "outcome", "lines", "worst error"] + ["torchax"] * bool(theirs)
+    table(header, [row(r, theirs, bool(theirs)) for r in ours])
+    for library in ("timm", "transformers"):
+        shares(library, [r for r in ours if r["library"] == library], theirs)
+    reasons = Counter(
+        reason for r in ours if r["outcome"] == "refused" for reason in r["reason"].split(", ")
+    ).most_common()
+    if reasons:
+        table(["operation that has no counterpart", "models"], [[name, str(n)] for name, n in reasons])
+
+
+def row(record: Record, theirs: Mapping[tuple[str, ...], Record], both: bool) -> list[str]:
+    outcome = f"{record['outcome']}: {record['reason']}" if record.get("reason") else record["outcome"]
+    worst = f"{record['worst']:.1e}" if record["outcome"] == "proved" else ""
+    cells = [record["library"], record["family"], record["name"], outcome[:110]]
+    other = theirs.get((record["library"], record["name"]), {}).get("outcome", "")
+    return [*cells, str(record.get("lines", "")), worst, *([other] if both else [])]
+
+
+def shares(library: str, ours: Sequence[Record], theirs: Mapping[tuple[str, ...], Record]) -> None:
+    if not ours:
+        return
+    counts = Counter(r["outcome"] for r in ours)
+    share = counts["proved"] / len(ours)
+    rest = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common() if outcome != "proved")
+    print(f"{library}: {counts['proved']} of {len(ours)} proved, {share:.1%} (goal {GOAL:.0%}). {rest}")
+    other = [r for key, r in theirs.items() if key[0] == library]
+    if other:
+        right = sum(r["outcome"] == "proved" for r in other)
+        print(f"{library}, torchax: {right} of {len(other)} proved, {right / len(other):.1%}")
+
+
+if __name__ == "__main__":
+    main()
