@@ -39,6 +39,6 @@ def resolve(name: str, weights: str = "") -> Twin:
         raise UnknownTwin(
             f"There is no twin called '{name}'.",
             (f"Did you mean {' or '.join(close)}? " if close else "")
-            + "`twinax list` shows every twin; a pair of yours is my_pair.py, a PyTorch model my_model.py:function.",
+            + "`twinax list` shows every twin; yours are my_pair.py, or my_model.py:function.",
         )
     return twin.configured(weights)

@@ -27,7 +27,17 @@ from twinax.sources.torch_only.inputs import Input, draw
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Input", "Request", "TorchSource", "draw", "is_torch_only", "made", "placed", "resolve"]
+__all__ = [
+    "Input",
+    "Request",
+    "TorchSource",
+    "draw",
+    "is_callable",
+    "is_torch_only",
+    "made",
+    "placed",
+    "resolve",
+]
 
 LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "hf": "hugging_face"}
 REFERENCE = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
@@ -36,6 +46,11 @@ REFERENCE = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 def is_torch_only(name: str) -> bool:
     """Whether the name is one of a model that exists in PyTorch only. Nothing is imported or read for this."""
     return bool(_kind(name))
+
+
+def is_callable(name: str) -> bool:
+    """Whether the name is that of a function or class: a pair file may name it itself."""
+    return _kind(name) == "callable"
 
 
 def _kind(name: str) -> str:

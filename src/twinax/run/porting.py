@@ -1,0 +1,238 @@
+"""From a model that exists in PyTorch only to a folder with its JAX side, proved."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from twinax.errors import CellFailed, FrameworkMissing, Unsupported
+from twinax.port.torch_to_jax import folder as folders
+from twinax.port.torch_to_jax.folder import Proof, Subject
+from twinax.records import Cell, Json, Options, Side, Size, TwinInfo
+from twinax.run.launch import Listener, LocalCrew, LocalLauncher
+from twinax.run.plan import installed_sides
+from twinax.sources import torch_only
+from twinax.studies.parity import SINGLE, SMALL
+from twinax.studies.parity_verdict import NOISE, Found, Noise, Verdict, size
+
+MODES = ("eval", "train")
+PARITY_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port that was written.
+
+    Attributes:
+        folder: Where it lies.
+        subject: What was ported.
+        proof: What was proved of it.
+        notes: What a reader should know.
+    """
+
+    folder: Path
+    subject: Subject
+    proof: Proof
+    notes: tuple[str, ...]
+
+
+def port(source: str, folder: Path, options: Options, listener: Listener) -> Port:
+    """Port a source into a new folder, and prove it.
+
+    Args:
+        source: A model that exists in PyTorch only.
+        folder: New, or empty.
+        options: ``input``, ``task``, ``random_weights``, ``seed``, ``threads``, ``timeout`` are read.
+        listener: Hears what happens.
+
+    Raises:
+        CannotPort: Names everything that stands in the way; nothing is left.
+        BadInput: The source cannot be used, or the folder holds something.
+    """
+    source = torch_only.placed(source)
+    with folders.staged(folder) as stage, _crew(source, options, stage, listener) as crew:
+        work = _Work(crew, stage, options)
+        crew.start(*work.cells)
+        crew.say(f"porting {source}")
+        told = work.torch.call("convert", source=source, request=_request(options), folder=str(stage))
+        subject = Subject(**{k: tuple(v) if isinstance(v, list) else v for k, v in told["subject"].items()})
+        notes = tuple(told["notes"])
+        try:
+            proof = work.prove(subject)
+        except CellFailed as error:
+            proof = Proof(limits=(f"The proof came to no end: {error.what}",))
+        folders.finish(stage, subject, proof, notes)
+    return Port(folder, subject, proof, notes)
+
+
+def obstacles(source: str, options: Options, listener: Listener) -> tuple[Unsupported, ...]:
+    """Everything in a source that cannot be ported, in the order in which the model comes to it.
+
+    Raises:
+        BadInput: The source cannot be used.
+    """
+    source = torch_only.placed(source)
+    with (
+        tempfile.TemporaryDirectory(prefix="twinax-") as place,
+        _crew(source, options, Path(place), listener) as crew,
+    ):
+        crew.say(f"looking through {source}")
+        worker = crew.worker(_cell(source, "torch", "eager", 1))
+        found = worker.call("obstacles", source=source, request=_request(options))["found"]
+    return tuple(Unsupported(**one) for one in found)
+
+
+def _request(options: Options) -> dict[str, Json]:
+    return {"input": options.input, "task": options.task, "random_weights": options.random_weights}
+
+
+def _cell(source: str, side: Side, mode: str, batch: int) -> Cell:
+    return Cell(twin=source, study="port", side=side, mode=mode, size=Size(batch=batch), dtype="float64")
+
+
+@contextlib.contextmanager
+def _crew(source: str, options: Options, folder: Path, listener: Listener) -> Iterator[LocalCrew]:
+    """Workers that hold their framework and nothing else yet; their logs are not kept."""
+    if "torch" not in installed_sides():
+        raise FrameworkMissing(
+            f"PyTorch is not installed here, and {source} needs it.",
+            "Install it with: pip install 'twinax[torch]'",
+        )
+    info = TwinInfo(name=source, title="", presets={}, inputs=())
+    launcher = LocalLauncher(info, options, folder, "", listener)
+    try:
+        with LocalCrew("twinax.run.porting_verbs", launcher, loads="nothing") as crew:
+            yield crew
+    finally:
+        launcher.close()
+        folders.remove_logs(folder)
+
+
+class _Work:
+    """One port: who is asked what, in which order."""
+
+    def __init__(self, crew: LocalCrew, stage: Path, options: Options) -> None:
+        self.crew, self.stage, self.options = crew, stage, options
+        self.verdict = Verdict()
+        self.floors: dict[str, dict[str, float]] = {}
+        name = crew.info.name
+        self.cells = [_cell(name, "torch", "eager", PARITY_BATCH), _cell(name, "both", "compare", 1)]
+        if "jax" in installed_sides():
+            self.cells.insert(1, _cell(name, "jax", "jit", PARITY_BATCH))
+        self.torch = crew.worker(self.cells[0])
+        self.judge = crew.worker(self.cells[-1])
+
+    def prove(self, subject: Subject) -> Proof:
+        """Compare the two sides; what is left in the folder follows from what was found."""
+        if len(self.cells) < 3:
+            return Proof(limits=("JAX is not installed where it was ported, so nothing was compared.",))
+        self.jax = self.crew.worker(self.cells[1])
+        self.crew.say("building both sides in float64")
+        self._both("build", pair=str(self.stage / folders.PAIR), weights=str(self.stage / folders.WEIGHTS))
+        files = {mode: self._files(mode) for mode in MODES}
+        for mode in MODES:  # JAX compiles both while torch goes on
+            self.jax.send("evaluate", output=files[mode]["jax"], **_setting(mode))
+        unproved: list[str] = []
+        for mode in MODES:
+            self.crew.say(f"proving it in {mode} mode, float64")
+            told = self.torch.call("evaluate", output=files[mode]["torch"], **_setting(mode))
+            self.jax.receive()
+            compared = self._judged(mode, files[mode], told)
+            unproved = unproved or (self._unproved(compared["gradients"], mode) if mode == "eval" else [])
+        self.torch.call(
+            "keep",
+            folder=str(self.stage),
+            evaluations={mode: files[mode]["torch"] for mode in MODES},
+            floors=self.floors,
+        )
+        proof = replace(self._found(), unproved=unproved)
+        return self._batches(subject, proof) if proof.holds else self._located(proof)
+
+    def _files(self, name: str) -> dict[str, str]:
+        return {side: str(self.crew.scratch / f"{name}-{side}") for side in ("torch", "jax")}
+
+    def _both(self, verb: str, **given: Json) -> list[dict[str, Json]]:
+        for worker in (self.torch, self.jax):
+            worker.send(verb, **given)
+        return [worker.receive() for worker in (self.torch, self.jax)]
+
+    def _judged(self, mode: str, files: Mapping[str, str], told: Mapping[str, Json]) -> dict[str, Found]:
+        compared = self.judge.call("judge", **files)["found"]
+        self.verdict.backward = told["gradients"]
+        setting, noise = f"{mode} mode, float64", self._noise(mode)
+        for kind in SINGLE:
+            if compared[kind]:
+                errors = self.verdict.judged(kind, compared[kind], setting, noise)
+                self.verdict.check(f"{kind}, {setting}", kind, errors)
+        return compared
+
+    def _noise(self, mode: str) -> Noise:
+        """How far rounding alone moves gradients; asked for small ones only, and kept for the reference."""
+        kept = self.floors.setdefault(mode, {})
+
+        def noise(kind: str, names: Sequence[str]) -> Mapping[str, float]:
+            unknown = [name for name in names if name not in kept]
+            if kind != "gradients" or not unknown:
+                return kept if kind == "gradients" else {}
+            kept.update(self.torch.call("noise", names=unknown, train=mode == "train").get("gradients", {}))
+            return kept
+
+        return noise
+
+    def _unproved(self, gradients: Found, mode: str) -> list[str]:
+        """Parameters whose gradient is nothing but rounding, and which no output notices."""
+        norms = {name: norm for name, (_, norm, _, _) in gradients.items()}
+        small = [name for name in norms if not norms[name] > SMALL * max(norms.values())]
+        floors = self._noise(mode)("gradients", small) if small else {}
+        flat = [name for name in small if not norms[name] > NOISE * floors.get(name, 0.0)]
+        return self.torch.call("insensitive", names=flat)["names"] if flat else []
+
+    def _found(self) -> Proof:
+        keys = ("name", "count", "worst", "where", "passed")
+        checks = [{key: check[key] for key in keys} for check in self.verdict.checks]
+        checks = [{**check, "worst": _number(check["worst"])} for check in checks]
+        return Proof(checks, self.verdict.first_difference())
+
+    def _located(self, proof: Proof) -> Proof:
+        """Look at every module's output, to name the first that differs."""
+        self.crew.say("it differs: looking for the first module that does")
+        for mode in MODES:
+            files = self._files(f"located-{mode}")
+            for worker, side in ((self.torch, "torch"), (self.jax, "jax")):
+                worker.send("evaluate", output=files[side], **{**_setting(mode), "record": True})
+            told = self.torch.receive()
+            self.jax.receive()
+            found = self.judge.call("judge", **files)["found"]["activations"]
+            self.verdict.layers[mode] = [(p, found[p][0]) for p in told["activations"] if p in found]
+        return replace(proof, first_difference=self.verdict.first_difference())
+
+    def _batches(self, subject: Subject, proof: Proof) -> Proof:
+        """Whether it serves another number of examples; if not, the pair file holds to its own."""
+        other, proved = PARITY_BATCH + 1, min(PARITY_BATCH, subject.batch)
+        self.crew.say(f"trying a batch of {other}")
+        files = self._files("other")
+        for worker, side in ((self.torch, "torch"), (self.jax, "jax")):
+            worker.send("other_batch", batch=other, output=files[side])
+        refused = [worker.receive()["refused"] for worker in (self.torch, self.jax)]
+        if not any(refused):
+            found = self.judge.call("judge", **files)["found"]["outputs"]
+            errors = self.verdict.judged("outputs", found, "eval mode, float64", lambda kind, names: {})
+            self.verdict.check(f"outputs, batch of {other}, eval mode, float64", "outputs", errors)
+            return replace(self._found(), unproved=proof.unproved, batches=(proved, other))
+        folders.pair(self.stage, subject, fixed=True, example=(self.stage / folders.EXAMPLE).exists())
+        who = "PyTorch" if refused[0] else "JAX"
+        limit = (
+            f"It serves {proved} examples in a batch and no other number ({who}: {refused[0] or refused[1]})."
+        )
+        return replace(proof, batches=(proved,), limits=(limit,))
+
+
+def _setting(mode: str) -> dict[str, Json]:
+    return {"train": mode == "train", "record": False}
+
+
+def _number(error: float | None) -> float | None:
+    return None if error is None or size(error) == float("inf") else error

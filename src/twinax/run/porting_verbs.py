@@ -1,0 +1,167 @@
+"""What workers do for a port: convert, write, evaluate both sides, keep what the proof was made against."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from twinax.frameworks.make import make_runner
+from twinax.port.torch_to_jax import folder as folders
+from twinax.records import Json, Size
+from twinax.sources import resolve, torch_only
+from twinax.sources.torch_only import Request, TorchSource
+from twinax.studies import parity_files, parity_verbs
+from twinax.studies.base import Context, Verb
+from twinax.weights import checkpoint
+
+# --- the torch side ----------------------------------------------------------------------------------
+
+
+def obstacles(context: Context, *, source: str, request: dict[str, Json]) -> dict[str, Json]:
+    """Everything in a model that cannot be ported."""
+    from twinax.port.torch_to_jax.convert import obstacles as found
+
+    known = torch_only.resolve(source, Request(**request))
+    module, inputs = _example(known, context.options.seed)
+    return {"title": known.title, "found": [vars(one) for one in found(module, inputs)]}
+
+
+def convert(context: Context, *, source: str, request: dict[str, Json], folder: str) -> dict[str, Json]:
+    """Port a source into a folder, not proved.
+
+    Raises:
+        CannotPort: Names everything that stands in the way.
+    """
+    from twinax.port.torch_to_jax.convert import convert as ported_of
+
+    known = torch_only.resolve(source, Request(**request))
+    module, inputs = _example(known, context.options.seed)
+    first = f"{known.title.rstrip('.')}, in JAX (Flax NNX)."
+    ported = ported_of(module, inputs, title=first)
+    subject = _subject(known, request, context.options.seed, len(next(iter(inputs.values()))))
+    folders.write(Path(folder), ported, subject, known.given)
+    return {"subject": vars(subject), "notes": list(ported.notes)}
+
+
+def _example(source: TorchSource, seed: int) -> tuple[object, dict[str, object]]:
+    """The module and a batch of at least two, where it takes more than one."""
+    import torch
+
+    from twinax.sources.torch_only.base import tensors_of
+
+    module = source.make(seed)
+    own = tensors_of(source.example(seed, source.batch))
+    if source.batch > 1:
+        return module, own
+    more = tensors_of(source.example(seed, 2))
+    try:
+        with torch.no_grad():
+            module(**more)
+    except Exception:  # whatever a model raises that takes no other batch than its own
+        return module, own
+    return module, more
+
+
+def _subject(source: TorchSource, request: Mapping[str, Json], seed: int, batch: int) -> folders.Subject:
+    from twinax.sources.torch_only.base import parameters
+
+    names = tuple(one.name for one in source.inputs)
+    leading = tuple(parameters(source.make(seed))[0][: len(names)]) == names
+    return folders.Subject(
+        name=source.name,
+        title=source.title.rstrip("."),
+        where=source.where,
+        names=names,
+        inputs=tuple(map(repr, source.inputs)),
+        request={key: value for key, value in request.items() if value},
+        seed=seed,
+        batch=batch,
+        reference=source.name if leading and torch_only.is_callable(source.name) else "",
+    )
+
+
+# --- both sides --------------------------------------------------------------------------------------
+
+
+def build(context: Context, *, pair: str, weights: str) -> dict[str, Json]:
+    """Build the worker's side of the port, with its weights in place."""
+    context.twin = resolve(pair)
+    context.weights = checkpoint.read(Path(weights))
+    with _exact(context):
+        context.runner = make_runner(context.cell, context.twin, context.weights)
+    return {}
+
+
+@contextlib.contextmanager
+def _exact(context: Context) -> Iterator[None]:
+    """On the torch side, dropout is off wherever it is called, and nothing is computed in float32."""
+    if context.cell.side != "torch":
+        yield
+        return
+    from twinax.sources.torch_only.exact import Exact
+
+    with Exact():
+        yield
+
+
+def evaluate(context: Context, **given: Json) -> dict[str, Json]:
+    """As in the parity study."""
+    with _exact(context):
+        return parity_verbs.evaluate(context, sites=[], **given)
+
+
+def noise(context: Context, **given: Json) -> dict[str, Json]:
+    """As in the parity study."""
+    with _exact(context):
+        return parity_verbs.noise(context, sites=[], **given)
+
+
+def insensitive(context: Context, *, names: list[str]) -> dict[str, Json]:
+    """As in the parity study."""
+    with _exact(context):
+        return parity_verbs.insensitive(context, names=names)
+
+
+def other_batch(context: Context, *, batch: int, output: str) -> dict[str, Json]:
+    """The outputs for another number of examples, in eval mode; ``refused``: what the side said, or ""."""
+    assert context.runner is not None and context.twin is not None
+    arrays = context.twin.batches(context.twin.config, Size(batch=batch), context.options.seed, 1)[0]
+    context.runner.load(parity_verbs.perturb(context.weights, context.options.seed))
+    try:
+        with _exact(context):
+            result = context.runner.evaluate(arrays, train=False, gradients=False)
+    except Exception as error:  # a model may fix its batch in many ways
+        return {"refused": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"}
+    parity_files.write(output, result, kinds=("outputs",))
+    return {"refused": ""}
+
+
+def keep(
+    context: Context, *, folder: str, evaluations: dict[str, str], floors: dict[str, dict[str, float]]
+) -> dict[str, Json]:
+    """Write the test and the reference: what the torch side gave, by mode."""
+    assert context.twin is not None
+    seed = context.options.seed
+    batch = context.twin.batches(context.twin.config, context.cell.size, seed, 1)[0]
+    arrays = {f"inputs|{name}": batch[name] for name in context.twin.inputs} | {"seed": np.asarray(seed)}
+    for mode, path in evaluations.items():
+        for kind in ("outputs", "gradients", "buffers"):
+            kept = parity_files.read(path, kind)
+            arrays |= {f"{mode}|{kind}|{name}": array for name, array in kept.items()}
+        arrays |= {f"{mode}|floors|{name}": np.asarray(floor) for name, floor in floors[mode].items()}
+    perturb = inspect.getsource(parity_verbs.perturb)
+    folders.prove(Path(folder), arrays, perturb.replace(" -> Arrays", "").replace(": Arrays", ""))
+    return {}
+
+
+VERBS: Mapping[str, Verb] = {
+    **{verb.__name__: verb for verb in (parity_verbs.judge, parity_verbs.remove)},
+    **{
+        verb.__name__: verb
+        for verb in (obstacles, convert, build, evaluate, noise, insensitive, other_batch, keep)
+    },
+}

@@ -1,0 +1,56 @@
+"""A PyTorch model at its plainest, for a proof. Imports torch: only torch workers import this."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+DROPOUTS = (
+    functional.dropout,
+    functional.dropout1d,
+    functional.dropout2d,
+    functional.dropout3d,
+    functional.alpha_dropout,
+    functional.feature_alpha_dropout,
+    torch.dropout,
+    torch.feature_dropout,
+)
+RECURRENT = {torch.lstm: 5, torch.gru: 5, torch.rnn_tanh: 5, torch.rnn_relu: 5}
+"""Where the rate of dropout between layers stands among the arguments of a sequence's call."""
+
+
+class Exact(TorchFunctionMode):
+    """Dropout does nothing, wherever it is called, and what a model asks to compute in float32 is in float64.
+
+    A layer that turns to float32 means "no less than float32"; left alone, it would round the proof to that.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in DROPOUTS:
+            return args[0] if args else kwargs["input"]
+        if func is functional.multi_head_attention_forward:
+            bound = inspect.signature(func).bind(*args, **kwargs)
+            bound.arguments["dropout_p"] = 0.0
+            return func(*bound.args, **bound.kwargs)
+        if func is functional.scaled_dot_product_attention:
+            args, kwargs = (*args[:4], 0.0, *args[5:]) if len(args) > 4 else args, {**kwargs}
+            kwargs.pop("dropout_p", None)
+        elif func in RECURRENT:
+            place = RECURRENT[func]
+            args = (*args[:place], 0.0, *args[place + 1 :]) if len(args) > place else args
+        elif func is Tensor.float:
+            return args[0].double()
+        return func(*map(_wide, args), **{name: _wide(value) for name, value in kwargs.items()})
+
+
+def _wide(value: Any) -> Any:
+    return torch.float64 if value is torch.float32 else value
