@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import keyword
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,7 +24,8 @@ from twinax.port.torch_to_jax.phrases import draws
 from twinax.port.torch_to_jax.tree import Call, Modules, build, misplaced
 
 LISTS = (nn.Sequential, nn.ModuleList)
-CONTAINERS = (*LISTS, nn.ModuleDict)
+PARAMETERS = (nn.ParameterList, nn.ParameterDict)
+CONTAINERS = (*LISTS, nn.ModuleDict, *PARAMETERS)
 DROPPED_AXES = {"Dropout": (), "Dropout1d": (2,), "Dropout2d": (2, 3), "Dropout3d": (2, 3, 4)}
 """Axes along which a dropout layer keeps or drops everything at once."""
 
@@ -189,6 +190,10 @@ def _tensors(module: nn.Module, path: str, updated: set[str], first: Mapping[str
             continue
         kind = "statistic" if prefix + name in updated else "buffer"
         yield Tensor(name, tuple(buffer.shape), _dtype(buffer), kind)
+    for name, child in module._modules.items():
+        if isinstance(child, PARAMETERS):  # a list of the module's own
+            for inner in _tensors(child, prefix + name, updated, first):
+                yield replace(inner, name=f"{name}.{inner.name}")
 
 
 def _dtype(tensor: torch.Tensor) -> str:

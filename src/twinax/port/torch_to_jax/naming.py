@@ -50,9 +50,7 @@ def parameters(forward: Callable[..., Any], callers: list[str]) -> list[str]:
     read = [p for p in known if p.name in first and p.name != "self"]
     used = sorted(read, key=lambda p: (p.default is not p.empty, first[p.name]))
     optional = {p.name for p in used if p.default is not p.empty}
-    free = [
-        p.name for p in used if p.kind is p.POSITIONAL_OR_KEYWORD and not (p.name in optional & set(callers))
-    ]
+    free = [p.name for p in used if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in optional & set(callers)]
     return [name if name in optional or not free else free.pop(0) for name in callers]
 
 

@@ -316,12 +316,12 @@ def _constructor(
         name, value = next(columns), next(holes)
         return name or text(literal(value))
 
+    made: dict[str, str] = {}
     for tensor in instance.tensors:
         sizes = [next_value() for _ in tensor.shape]
         shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
         dtype = ", int" if tensor.dtype in INTEGERS else ", bool" if tensor.dtype == "bool" else ""
-        body.append(f"self.{tensor.name} = {VARIABLES[tensor.kind]}(jnp.zeros({shape}{dtype}))")
-    made: dict[str, str] = {}
+        made[tensor.name] = f"{VARIABLES[tensor.kind]}(jnp.zeros({shape}{dtype}))"
     for path, child in instance.children.items():
         if isinstance(child, Dropout):
             axes = f", broadcast_dims={child.axes}" if child.axes else ""
