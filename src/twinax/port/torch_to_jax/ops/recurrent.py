@@ -1,0 +1,210 @@
+"""Recurrent networks: LSTM, GRU and plain ones, and their cells."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from twinax.port.torch_to_jax.ops.base import aten
+
+
+def scan_layers(
+    cell, input, hidden, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, key
+):  # fmt: skip
+    """Run a recurrent network of several layers and directions.
+
+    Args:
+        cell: (input's share of the gates, hidden state, w_hh, b_hh) → new hidden state: a tuple of arrays, of
+            which the first is the output.
+        input: (time, batch, features), or batch first.
+        hidden: Tuple of (layers · directions, batch, size).
+        params: Of each layer and direction w_ih, w_hh and, if any, b_ih, b_hh.
+        key: For the dropout between layers in training.
+
+    Returns:
+        The last layer's outputs, and the last hidden state.
+    """
+    directions = 2 if bidirectional else 1
+    count = 4 if has_biases else 2
+    if len(params) != count * num_layers * directions:
+        raise NotImplementedError(
+            "aten.lstm with proj_size is not ported: project its output by a linear layer"
+        )
+    if train and dropout > 0 and num_layers > 1 and key is None:
+        raise NotImplementedError("dropout between recurrent layers needs a key: pass one")
+    x = input.swapaxes(0, 1) if batch_first else input  # (time, batch, features)
+    last = []
+    for layer in range(num_layers):
+        if layer > 0 and train and dropout > 0:
+            key, now = jax.random.split(key)
+            x = jnp.where(jax.random.bernoulli(now, 1 - dropout, x.shape), x / (1 - dropout), 0)
+        outputs = []
+        for direction in range(directions):
+            index = layer * directions + direction
+            w_ih, w_hh, *biases = params[index * count : (index + 1) * count]
+            b_ih, b_hh = biases or (0, 0)
+
+            def step(state, gates, w_hh=w_hh, b_hh=b_hh):
+                state = cell(gates, state, w_hh, b_hh)
+                return state, state[0]
+
+            gates = x @ w_ih.T + b_ih  # of all times at once
+            state, y = lax.scan(step, tuple(h[index] for h in hidden), gates, reverse=direction == 1)
+            last.append(state)
+            outputs.append(y)
+        x = jnp.concatenate(outputs, -1)
+    return x.swapaxes(0, 1) if batch_first else x, tuple(jnp.stack(h) for h in zip(*last, strict=True))
+
+
+def lstm_step(gates, state, w_hh, b_hh):
+    """LSTM: gates i, f, g, o; c ← σ(f)·c + σ(i)·tanh(g), h ← σ(o)·tanh(c)."""
+    h, c = state
+    i, f, g, o = jnp.split(gates + h @ w_hh.T + b_hh, 4, -1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def gru_step(gates, state, w_hh, b_hh):
+    """GRU: gates r, z, n; n = tanh(n_x + σ(r)·n_h) with n_h's own bias, h ← (1 − σ(z))·n + σ(z)·h."""
+    (h,) = state
+    r_x, z_x, n_x = jnp.split(gates, 3, -1)
+    r_h, z_h, n_h = jnp.split(h @ w_hh.T + b_hh, 3, -1)
+    r, z = jax.nn.sigmoid(r_x + r_h), jax.nn.sigmoid(z_x + z_h)
+    n = jnp.tanh(n_x + r * n_h)
+    return (n + z * (h - n),)
+
+
+def tanh_step(gates, state, w_hh, b_hh):
+    """h ← tanh(W_ih·x + b_ih + W_hh·h + b_hh)."""
+    return (jnp.tanh(gates + state[0] @ w_hh.T + b_hh),)
+
+
+def relu_step(gates, state, w_hh, b_hh):
+    """h ← max(W_ih·x + b_ih + W_hh·h + b_hh, 0)."""
+    return (jax.nn.relu(gates + state[0] @ w_hh.T + b_hh),)
+
+
+@aten("lstm.input", whole=True)
+def lstm(
+    input: Array,
+    hx: list[Array],
+    params: list[Array],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    *,
+    key: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """LSTM, in torch's layout of parameters. Outputs, last hidden state, last cell state."""
+    y, (h, c) = scan_layers(
+        lstm_step, input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, key
+    )
+    return y, h, c
+
+
+@aten("gru.input", whole=True)
+def gru(
+    input: Array,
+    hx: Array,
+    params: list[Array],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    *,
+    key: Array | None = None,
+) -> tuple[Array, Array]:
+    """GRU, in torch's layout of parameters. Outputs, last hidden state."""
+    y, (h,) = scan_layers(
+        gru_step, input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, key
+    )
+    return y, h
+
+
+@aten("rnn_tanh.input", whole=True)
+def rnn_tanh(
+    input: Array,
+    hx: Array,
+    params: list[Array],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    *,
+    key: Array | None = None,
+) -> tuple[Array, Array]:
+    """Recurrent network with tanh, in torch's layout of parameters. Outputs, last hidden state."""
+    y, (h,) = scan_layers(
+        tanh_step, input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, key
+    )
+    return y, h
+
+
+@aten("rnn_relu.input", whole=True)
+def rnn_relu(
+    input: Array,
+    hx: Array,
+    params: list[Array],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    *,
+    key: Array | None = None,
+) -> tuple[Array, Array]:
+    """Recurrent network with ReLU, in torch's layout of parameters. Outputs, last hidden state."""
+    y, (h,) = scan_layers(
+        relu_step, input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, key
+    )
+    return y, h
+
+
+@aten("lstm_cell.default")
+def lstm_cell(
+    input: Array,
+    hx: list[Array],
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None = None,
+    b_hh: Array | None = None,
+) -> tuple[Array, Array]:
+    return lstm_step(
+        input @ w_ih.T if b_ih is None else input @ w_ih.T + b_ih, hx, w_hh, 0 if b_hh is None else b_hh
+    )
+
+
+@aten("gru_cell.default")
+def gru_cell(
+    input: Array, hx: Array, w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
+) -> Array:
+    return gru_step(
+        input @ w_ih.T if b_ih is None else input @ w_ih.T + b_ih, (hx,), w_hh, 0 if b_hh is None else b_hh
+    )[0]
+
+
+@aten("rnn_tanh_cell.default")
+def rnn_tanh_cell(
+    input: Array, hx: Array, w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
+) -> Array:
+    return tanh_step(
+        input @ w_ih.T if b_ih is None else input @ w_ih.T + b_ih, (hx,), w_hh, 0 if b_hh is None else b_hh
+    )[0]
+
+
+@aten("rnn_relu_cell.default")
+def rnn_relu_cell(
+    input: Array, hx: Array, w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
+) -> Array:
+    return relu_step(
+        input @ w_ih.T if b_ih is None else input @ w_ih.T + b_ih, (hx,), w_hh, 0 if b_hh is None else b_hh
+    )[0]
