@@ -1,10 +1,10 @@
 """Recurrent networks are torch's."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_testing import agree, draw, kinds, seeds
@@ -62,20 +62,21 @@ def test_cells(kind, batch, features, size, biases, seed, kinked, dtype):
     agree(f"{kind}_cell.default", x, states if kind == "lstm" else states[0], *weights)
 
 
-def run(x, hidden, weights, layers, train, key):
+def run(x, hidden, weights, layers, train, seed):
+    drop = None if seed is None else nnx.Dropout(0.5, rngs=nnx.Rngs(seed))
     hidden, weights = [h[:layers] for h in hidden], weights[: 4 * layers]
-    return lstm(x, hidden, weights, True, layers, 0.5, train, False, False, key=key)[0]
+    return lstm(x, hidden, weights, True, layers, 0.5, train, False, False, drop=drop)[0]
 
 
 def test_dropout_falls_between_layers_only():
     weights = [jnp.asarray(w.numpy()) for w in parameters("lstm", 2, 50, 2, 1, True, 0, torch.float32)]
     given_ = (jnp.ones((3, 4, 2)), [jnp.zeros((2, 4, 50))] * 2, weights)
-    one, other = jax.random.key(0), jax.random.key(1)
+    one, other = 0, 1
     assert np.array_equal(run(*given_, 1, True, None), run(*given_, 1, False, None))
     assert np.array_equal(run(*given_, 2, True, one), run(*given_, 2, True, one))
     assert not np.allclose(run(*given_, 2, True, one), run(*given_, 2, True, other))
     assert not np.allclose(run(*given_, 2, True, one), run(*given_, 2, False, None))
-    with pytest.raises(NotImplementedError, match="key"):
+    with pytest.raises(NotImplementedError, match="drop"):
         run(*given_, 2, True, None)
 
 
@@ -84,7 +85,7 @@ def test_the_dropout_keeps_the_expectation():
     weights = [jnp.asarray(w.numpy()) * 0.02 for w in parameters("lstm", 2, 4, 2, 1, True, 0, torch.float32)]
     weights[:2] = [w * 50 for w in weights[:2]]
     given_ = (jnp.ones((1, 4000, 2)), [jnp.zeros((2, 4000, 4))] * 2, weights)
-    with_it, without = run(*given_, 2, True, jax.random.key(0)), run(*given_, 2, False, None)
+    with_it, without = run(*given_, 2, True, 0), run(*given_, 2, False, None)
     np.testing.assert_allclose(with_it.mean(1), without.mean(1), rtol=0.05, atol=2e-5)
 
 

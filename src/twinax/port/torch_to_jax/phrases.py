@@ -48,10 +48,8 @@ def draws(item: Op | Assign, code: Code) -> bool:
     """Whether an item draws at random."""
     if not isinstance(item, Op):
         return False
-    if item.op == DROPOUT or (item.op == ATTENTION and _is_dropped(item, code)):
+    if item.op == DROPOUT or _is_dropped(item, code):
         return True
-    if item.op in RECURRENT:
-        return item.args[TRAIN_AT] is True
     entry = table.read().get(item.op)
     return entry is not None and any(a.arg == "key" for a, d in _kwonly(entry) if d is None)
 
@@ -217,9 +215,10 @@ class Phrases:
         if item.op == ATTENTION and _is_dropped(item, self.code):
             kwargs["dropout"] = parsed(f"self.{self._dropout('attention_dropout', args[4])}")
             args[4] = ast.Constant(0.0)
-        if item.op in RECURRENT and item.args[TRAIN_AT] is True:
-            args[TRAIN_AT] = parsed("not self.deterministic")
-            kwargs["key"] = parsed("self.rngs.dropout()")
+        if item.op in RECURRENT:
+            if _is_dropped(item, self.code):
+                kwargs["drop"] = parsed(f"self.{self._dropout('recurrent_dropout', args[TRAIN_AT - 1])}")
+            args[TRAIN_AT] = ast.Constant(False)
         for parameter, default in _kwonly(entry):
             if default is None and parameter.arg not in kwargs:
                 kwargs[parameter.arg] = self._filled(parameter.arg, item)
@@ -311,7 +310,13 @@ def _outweighs(operand: Value, result: Value) -> bool:
 
 
 def _is_dropped(item: Op, code: Code) -> bool:
-    rate = item.args[4] if len(item.args) > 4 else 0.0
+    """Whether an operation that can drop out within does so here."""
+    if item.op in RECURRENT and item.args[TRAIN_AT] is not True:
+        return False
+    place = {ATTENTION: 4, **dict.fromkeys(RECURRENT, TRAIN_AT - 1)}.get(item.op)
+    if place is None or len(item.args) <= place:
+        return False
+    rate = item.args[place]
     return bool(code.holes[rate.index] if isinstance(rate, Hole) else rate)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax import Array, lax
 
 from twinax.port.torch_to_jax.ops.base import aten
 
 
 def scan_layers(
-    cell, input, hidden, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, key
+    cell, input, hidden, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, drop
 ):  # fmt: skip
     """Run a recurrent network of several layers and directions.
 
@@ -20,7 +21,7 @@ def scan_layers(
         input: (time, batch, features), or batch first.
         hidden: Tuple of (layers · directions, batch, size).
         params: Of each layer and direction w_ih, w_hh and, if any, b_ih, b_hh.
-        key: For the dropout between layers in training.
+        drop: A layer for the dropout between layers in training.
 
     Returns:
         The last layer's outputs, and the last hidden state.
@@ -31,14 +32,13 @@ def scan_layers(
         raise NotImplementedError(
             "aten.lstm with proj_size is not ported: project its output by a linear layer"
         )
-    if train and dropout > 0 and num_layers > 1 and key is None:
-        raise NotImplementedError("dropout between recurrent layers needs a key: pass one")
+    if train and dropout > 0 and num_layers > 1 and drop is None:
+        raise NotImplementedError("dropout between recurrent layers needs a layer to draw it: pass drop")
     x = input.swapaxes(0, 1) if batch_first else input  # (time, batch, features)
     last = []
     for layer in range(num_layers):
-        if layer > 0 and train and dropout > 0:
-            key, now = jax.random.split(key)
-            x = jnp.where(jax.random.bernoulli(now, 1 - dropout, x.shape), x / (1 - dropout), 0)
+        if layer > 0 and drop is not None:
+            x = drop(x)
         outputs = []
         for direction in range(directions):
             index = layer * directions + direction
@@ -97,11 +97,11 @@ def lstm(
     bidirectional: bool,
     batch_first: bool,
     *,
-    key: Array | None = None,
+    drop: nnx.Dropout | None = None,
 ) -> tuple[Array, Array, Array]:
     """LSTM, in torch's layout of parameters. Outputs, last hidden state, last cell state."""
     y, (h, c) = scan_layers(
-        lstm_step, input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, key
+        lstm_step, input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, drop
     )
     return y, h, c
 
@@ -118,11 +118,11 @@ def gru(
     bidirectional: bool,
     batch_first: bool,
     *,
-    key: Array | None = None,
+    drop: nnx.Dropout | None = None,
 ) -> tuple[Array, Array]:
     """GRU, in torch's layout of parameters. Outputs, last hidden state."""
     y, (h,) = scan_layers(
-        gru_step, input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, key
+        gru_step, input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, drop
     )
     return y, h
 
@@ -139,11 +139,21 @@ def rnn_tanh(
     bidirectional: bool,
     batch_first: bool,
     *,
-    key: Array | None = None,
+    drop: nnx.Dropout | None = None,
 ) -> tuple[Array, Array]:
     """Recurrent network with tanh, in torch's layout of parameters. Outputs, last hidden state."""
     y, (h,) = scan_layers(
-        tanh_step, input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, key
+        tanh_step,
+        input,
+        (hx,),
+        params,
+        has_biases,
+        num_layers,
+        dropout,
+        train,
+        bidirectional,
+        batch_first,
+        drop,
     )
     return y, h
 
@@ -160,11 +170,21 @@ def rnn_relu(
     bidirectional: bool,
     batch_first: bool,
     *,
-    key: Array | None = None,
+    drop: nnx.Dropout | None = None,
 ) -> tuple[Array, Array]:
     """Recurrent network with ReLU, in torch's layout of parameters. Outputs, last hidden state."""
     y, (h,) = scan_layers(
-        relu_step, input, (hx,), params, has_biases, num_layers, dropout, train, bidirectional, batch_first, key
+        relu_step,
+        input,
+        (hx,),
+        params,
+        has_biases,
+        num_layers,
+        dropout,
+        train,
+        bidirectional,
+        batch_first,
+        drop,
     )
     return y, h
 
