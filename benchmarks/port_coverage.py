@@ -1,18 +1,18 @@
 """The share of public PyTorch models that ``twinax`` ports to JAX, and proves.
 
 Every model is ported in a torch process, and run in a JAX process without torch: its outputs, the gradient of
-every parameter and its running statistics, in eval and in train mode without dropout, must agree with torch's to
-1e-9, norm-relative, in float64, after all weights were moved. ``support/port_models.py`` has the lists: a model of
-each module of timm, and architectures of transformers from tiny random configurations. Nothing is downloaded.
+every parameter and its running statistics, in eval and in train mode without dropout, must agree with torch's
+to 1e-9, norm-relative, in float64, after all weights were moved. ``support/port_models.py`` has the lists: a
+model of each module of timm, and architectures of transformers from tiny random configurations. Nothing is
+downloaded; needed are timm, transformers, torchvision (timm imports it).
 
-    pip install timm transformers torchvision
-    python benchmarks/port_coverage.py                       resumes where it was stopped: two hours on two cores
+    python benchmarks/port_coverage.py                       goes on where it stopped; two hours on two cores
     python benchmarks/port_coverage.py --only resnet18 bert  these alone, once more
     python benchmarks/port_coverage.py --table               what is known already
-    python benchmarks/port_coverage.py --torchax PYTHON      the same models through torchax, whose python it names
+    python benchmarks/port_coverage.py --torchax PYTHON      the same models through torchax, in its environment
 
-torchax 0.0.13 does not import beside torch 2.13; its pre-release 0.0.14.dev20260601 does. It needs an environment
-of its own: ``pip install torchax==0.0.14.dev… torch==2.13.0 jax==0.10.2 timm transformers``.
+torchax 0.0.13 does not import beside torch 2.13; the pre-release does: ``pip install --pre torchax``, in an
+environment of its own with torch, jax, twinax and the libraries above.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def wanted(one: tuple[str, str, str], options: argparse.Namespace, record: Recor
 
 def models() -> list[tuple[str, str, str]]:
     """Library, name and family of every model; in a process, so that this one stays without torch."""
-    code = "from support.port_models import listed\nfor one in listed(): print(one.library, one.name, one.family, sep='|')"
+    code = "from support.port_models import listed\n"
+    code += "for one in listed(): print(one.library, one.name, one.family, sep='|')"
     told = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
     )

@@ -37,14 +37,11 @@ def main(folder: Path) -> dict[str, Any]:
     wrong, worst, flat = [], 0.0, set()
     for mode in ("eval", "train"):
         found = computed(model, inputs, mode)
-        for key in (k for k in reference if k.startswith(mode) and "|floors|" not in k):
-            _, kind, name = key.split("|", 2)
-            floor = float(reference.get(f"{mode}|floors|{name}", 0.0)) if kind == "gradients" else 0.0
-            error, passed = judged(reference[key], found[kind].get(name), floor)
+        for key, error, passed in compared(reference, found, mode):
             if not passed:
                 wrong.append((key, error))
-            elif math.isfinite(error) and error > BOUND:
-                flat.add(name)
+            elif error > BOUND:
+                flat.add(key.split("|", 2)[2])
             else:
                 worst = max(worst, error)
     seconds = round(time.perf_counter() - begin, 2)
@@ -53,6 +50,14 @@ def main(folder: Path) -> dict[str, Any]:
         key, error = first(wrong)
         return told | {"outcome": "mismatch", "reason": f"{key} ({error:.1e}; {len(wrong)} in all)"}
     return told | {"outcome": "proved"}
+
+
+def compared(reference: Arrays, found: dict[str, Arrays], mode: str) -> Iterator[tuple[str, float, bool]]:
+    """Key, error, and whether it passes, of everything that torch computed in this mode."""
+    for key in (k for k in reference if k.startswith(f"{mode}|") and "|floors|" not in k):
+        _, kind, name = key.split("|", 2)
+        floor = float(reference.get(f"{mode}|floors|{name}", 0.0)) if kind == "gradients" else 0.0
+        yield key, *judged(reference[key], found[kind].get(name), floor)
 
 
 def judged(expected: np.ndarray, got: np.ndarray | None, floor: float) -> tuple[float, bool]:

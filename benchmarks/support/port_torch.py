@@ -37,17 +37,10 @@ RATES = ("drop_prob", "drop_path_prob", "layerdrop", "drop_path_rate", "drop_pat
 
 def main(library: str, name: str, folder: Path) -> dict[str, Any]:
     """Port the model and compute its reference; the outcome, empty where both went well."""
-    torchvision_operators.define()
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    torch.manual_seed(SEED)
-    (found,) = (one for one in listed() if (one.library, one.name) == (library, name))
-    example = found.make()
-    deterministic(example.module)
-    move(example.module)
+    found = example(library, name)
     begin = time.perf_counter()
     try:
-        ported = convert(example.module, example.inputs, title=f"{name} in JAX (Flax NNX).")
+        ported = convert(found.module, found.inputs, title=f"{name} in JAX (Flax NNX).")
     except CannotPort as error:
         return refused(error)
     except Exception as error:
@@ -58,9 +51,22 @@ def main(library: str, name: str, folder: Path) -> dict[str, Any]:
     save_file(weights, folder / "weights.safetensors")
     if ported.constants:
         save_file(dict(ported.constants), folder / "constants.safetensors")
-    np.savez(folder / "reference.npz", **reference(example))
-    size = sum(p.numel() for p in example.module.parameters())
+    np.savez(folder / "reference.npz", **reference(found))
+    size = sum(p.numel() for p in found.module.parameters())
     return {"lines": ported.source.count("\n"), "convert_s": round(seconds, 2), "parameters": size}
+
+
+def example(library: str, name: str) -> Example:
+    """The model of that name with moved weights, without stochastic depth."""
+    torchvision_operators.define()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.manual_seed(SEED)
+    (found,) = (one for one in listed() if (one.library, one.name) == (library, name))
+    made = found.make()
+    deterministic(made.module)
+    move(made.module)
+    return made
 
 
 def refused(error: CannotPort) -> dict[str, Any]:
@@ -97,10 +103,10 @@ def move(module: torch.nn.Module) -> None:
             own[name].copy_(torch.from_numpy(array))
 
 
-def reference(example: Example) -> dict[str, np.ndarray]:
+def reference(of: Example) -> dict[str, np.ndarray]:
     """``mode|kind|name`` → array."""
-    wide = copy.deepcopy(example.module).double()
-    inputs = {n: t.double() if t.is_floating_point() else t for n, t in example.inputs.items()}
+    wide = copy.deepcopy(of.module).double()
+    inputs = {n: t.double() if t.is_floating_point() else t for n, t in of.inputs.items()}
     nudged = copy.deepcopy(wide)
     with torch.no_grad():
         own = dict(nudged.named_parameters())
