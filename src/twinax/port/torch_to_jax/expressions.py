@@ -39,10 +39,10 @@ def bound(entry: Entry, args: list[ast.expr], kwargs: Mapping[str, ast.expr]) ->
     positional = [a.arg for a in entry.node.args.args]
     given = dict(zip(positional, args, strict=False))
     extra = args[len(positional) :]
-    given |= {name: value for name, value in kwargs.items() if name not in DROPPED}
+    given |= {name: value for name, value in kwargs.items() if name not in DROPPED and not _is_none(value)}
     unknown = [name for name in given if name not in entry.parameters]
     if unknown or any(not _is_off(value) for value in extra):
-        raise TypeError(f"argument {unknown[0] if unknown else len(positional) + 1}")
+        raise TypeError(unknown[0] if unknown else f"its argument {len(positional) + 1}")
     return given
 
 

@@ -210,7 +210,7 @@ class Phrases:
         kwargs = {
             name: self.value(value, included)
             for name, value in item.kwargs
-            if name not in expressions.DROPPED and not (name == "dtype" and value is None)
+            if name not in expressions.DROPPED and value is not None
         }
         if item.op == ATTENTION and _is_dropped(item, self.code):
             kwargs["dropout"] = parsed(f"self.{self._dropout('attention_dropout', args[4])}")
@@ -422,4 +422,12 @@ def unsupported(op: Op, code: Code, index: int, where: str) -> Unsupported | Non
         return Unsupported(f"aten.{op.op}", where, "This operation is not in the table: express it by others.")
     if entry.results and any(r and i not in entry.results for i, r in enumerate(op.results)):
         return Unsupported(f"aten.{op.op}", where, "A result of it is used that has no counterpart in JAX.")
+    try:
+        expressions.bound(entry, [_stand_in(a) for a in op.args], {k: _stand_in(v) for k, v in op.kwargs})
+    except TypeError as error:
+        return Unsupported(f"aten.{op.op} with {error}", where, "Leave that argument out.")
     return None
+
+
+def _stand_in(value: Any) -> ast.expr:
+    return ast.Constant(value) if value is None or value is False else ast.Name("given")

@@ -138,6 +138,7 @@ def _free(node: ast.stmt) -> set[str]:
     own = {n.id for n in names if isinstance(n.ctx, ast.Store)} | {
         a.arg for a in ast.walk(node) if isinstance(a, ast.arg)
     }
+    own |= {inner.name for inner in ast.walk(node) if isinstance(inner, ast.FunctionDef)}
     return {n.id for n in names} - own
 
 

@@ -1,0 +1,49 @@
+"""The table is whole: read from text as it is when imported, and closed under what its functions use."""
+
+import builtins
+import importlib
+import inspect
+
+import torch
+
+from twinax.port.torch_to_jax import table
+from twinax.port.torch_to_jax.ops.base import FUNCTIONS, RESULTS
+
+for file in sorted(table.OPS.glob("*.py")):
+    importlib.import_module(f"twinax.port.torch_to_jax.ops.{file.stem}")
+
+SPECIAL = {"dtype", "key", "dropout", "drop"}
+"""Parameters that the porter fills in."""
+
+
+def test_the_text_and_the_imported_functions_agree():
+    entries = table.read()
+    assert set(entries) == set(FUNCTIONS)
+    for name, entry in entries.items():
+        assert entry.function == FUNCTIONS[name].__name__
+        assert entry.results == RESULTS[name]
+        assert entry.parameters == list(inspect.signature(FUNCTIONS[name]).parameters)
+
+
+def test_functions_use_only_what_a_ported_file_has():
+    known = {*table.LIBRARIES, *table.definitions(), *dir(builtins), "Array", "aten", "Callable", "Sequence"}
+    for name, definition in table.definitions().items():
+        assert definition.uses <= known, f"{name} uses {sorted(definition.uses - known)}"
+
+
+def test_parameters_are_those_of_torchs_schema():
+    """By position no more than torch's; by name, where torch takes them by name only, the same names."""
+    named: dict[str, set[str]] = {}
+    for name, entry in table.read().items():
+        arguments = schema(name)
+        named.setdefault(entry.function, set()).update(a.name for a in arguments)
+        beyond = [a.arg for a in entry.node.args.args][sum(not a.kwarg_only for a in arguments) :]
+        assert set(beyond) <= {a.name for a in arguments}, f"{name}: {beyond}"
+    for name, entry in table.read().items():
+        only = {a.arg for a in entry.node.args.kwonlyargs} - SPECIAL
+        assert only <= named[entry.function], f"{name}: {only - named[entry.function]}"
+
+
+def schema(name):
+    packet, overload = name.split(".")
+    return getattr(getattr(torch.ops.aten, packet), overload)._schema.arguments
