@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--again", nargs="+", default=[], help="models with these outcomes, once more")
     parser.add_argument("--library", choices=("timm", "transformers"))
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no model after this time")
+    parser.add_argument("--jobs", type=int, default=2, help="models at once; a core each")
     parser.add_argument("--keep", type=Path, help="keep the ported models in this folder")
     parser.add_argument(
         "--torchax", help="the python of an environment with torchax: its column instead of ours"
@@ -70,17 +72,27 @@ def run(options: argparse.Namespace, records: dict[tuple[str, ...], Record]) -> 
     tool = "torchax" if options.torchax else "twinax"
     todo = [one for one in models() if wanted(one, options, records.get((tool, *one[:2])))]
     begin = time.monotonic()
-    for index, (library, name, family) in enumerate(todo, 1):
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+
+    def one(model: tuple[str, str, str]) -> Record | None:
         if time.monotonic() - begin > options.seconds:
-            print(f"{len(todo) - index + 1} models are left: run it once more.\n")
-            return
+            return None
+        library, name, family = model
         record = {"tool": tool, "library": library, "family": family, "name": name}
-        record |= by_torchax(options.torchax, record) if options.torchax else by_twinax(record, options.keep)
-        records[tool, library, name] = record
-        options.results.parent.mkdir(parents=True, exist_ok=True)
-        with options.results.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        print(f"{index}/{len(todo)} {name}: {record['outcome']} {record.get('reason', '')}", flush=True)
+        told = by_torchax(options.torchax, record) if options.torchax else by_twinax(record, options.keep)
+        return record | told
+
+    done = 0
+    with ThreadPoolExecutor(options.jobs) as pool, options.results.open("a") as file:
+        for record in filter(None, pool.map(one, todo)):
+            done += 1
+            records[tool, record["library"], record["name"]] = record
+            print(json.dumps(record), file=file, flush=True)
+            told = " ".join(record[key] for key in ("name", "outcome", "reason") if record.get(key))
+            print(f"{done}/{len(todo)} {told}", flush=True)
+    print()
+    if done < len(todo):
+        print(f"{len(todo) - done} models are left: run it once more.\n")
 
 
 def wanted(one: tuple[str, str, str], options: argparse.Namespace, record: Record | None) -> bool:
@@ -148,9 +160,14 @@ def answer(command: list[str], log: Path) -> Record:
 
 
 def environment() -> dict[str, str]:
-    """Workers find ``support``, are quiet about the network, and compile quickly."""
+    """Workers find ``support``, take a core each, look for no network, and compile quickly."""
     paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "JAX_PLATFORMS": "cpu"}
+    quiet = {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "JAX_PLATFORMS": "cpu",
+    }
     return {**os.environ, **quiet, "PYTHONPATH": paths, "XLA_FLAGS": QUICK_COMPILER}
 
 

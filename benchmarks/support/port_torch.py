@@ -44,6 +44,7 @@ def main(library: str, name: str, folder: Path) -> dict[str, Any]:
     except CannotPort as error:
         return refused(error)
     except Exception as error:
+        traceback.print_exc()
         return {"outcome": "converter failed", "reason": last_line(error)}
     seconds = time.perf_counter() - begin
     (folder / "model.py").write_text(ported.source)
