@@ -35,7 +35,7 @@ any_number = st.sampled_from([-1.0, -0.5, 0, 0.1, 0.5, 1])
 
 
 @pytest.mark.parametrize("name", PLAIN)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     shape=shapes(),
     seed=seeds,
@@ -51,6 +51,12 @@ def test_plain(name, shape, seed, kinked, strided, dtype, scale):
 
 
 @pytest.mark.parametrize("name", PLAIN)
+def test_corners(name):
+    x = torch.tensor([-6, -3, -2, -1, -0.5, -0.0, 0, 0.5, 1, 2, 3, 6], dtype=torch.float64)
+    agree(f"{name}.default", x, tolerance=1e-7 if name == "hardsigmoid" else None)
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_far_out(name):
     """No overflow on the way, of values and of gradients."""
     agree(f"{name}.default", torch.tensor([-1e4, -800.0, 800.0, 1e4], dtype=torch.float64))
@@ -62,7 +68,7 @@ def test_nan_stays(name):
     agree(f"{name}.default", torch.tensor([float("nan"), 1.0]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(shape=shapes(), seed=seeds, kinked=kinds, a=positive, b=positive, c=positive, d=any_number)
 def test_with_numbers(shape, seed, kinked, a, b, c, d):
     x = draw(shape, seed, kinked)
@@ -79,7 +85,7 @@ def test_with_numbers(shape, seed, kinked, a, b, c, d):
     agree("threshold.default", x, d, a)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(shape=shapes(least=1), seed=seeds, kinked=kinds, single=st.booleans())
 def test_prelu(shape, seed, kinked, single):
     x = draw(shape, seed, kinked)
@@ -95,7 +101,7 @@ def test_prelu_of_a_number():
     agree("prelu.default", draw((3, 2)), draw(()))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(shape=shapes(least=1), seed=seeds, dim=st.integers(-4, 3))
 def test_glu(shape, seed, dim):
     dim = dim % len(shape) - (len(shape) if dim < 0 else 0)

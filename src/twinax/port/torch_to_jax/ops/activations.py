@@ -54,17 +54,17 @@ def hardtanh(x: Array, min_val: float = -1, max_val: float = 1) -> Array:
 
 @aten("relu6.default")
 def relu6(x: Array) -> Array:
-    return hardtanh(x, 0, 6)
+    return jax.nn.relu6(x)
 
 
 @aten("hardsigmoid.default")
 def hardsigmoid(x: Array) -> Array:
-    return hardtanh(x + 3, 0, 6) / 6
+    return jax.nn.hard_sigmoid(x)
 
 
 @aten("hardswish.default")
 def hardswish(x: Array) -> Array:
-    return x * hardtanh(x + 3, 0, 6) / 6
+    return jax.nn.hard_swish(x)
 
 
 @aten("elu.default")

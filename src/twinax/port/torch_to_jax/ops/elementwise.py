@@ -13,7 +13,7 @@ from twinax.port.torch_to_jax.ops.arithmetic import clamp
 from twinax.port.torch_to_jax.ops.base import aten
 
 
-@aten("abs.default", whole=True)
+@aten("abs.default", "absolute.default", whole=True)
 def absolute(x: Array) -> Array:
     """|x|, with torch's gradient at 0, which is 0 (jnp.abs: 1)."""
     return jnp.abs(x) if jnp.iscomplexobj(x) else x * lax.stop_gradient(jnp.sign(x))
@@ -179,7 +179,7 @@ def bessel_i0(x: Array, *, dtype: jnp.dtype) -> Array:
     return jnp.i0(x.astype(dtype))
 
 
-@aten("neg.default")
+@aten("neg.default", "negative.default")
 def negative(x: Array) -> Array:
     return -x
 
@@ -276,3 +276,18 @@ def nan_to_num(
     x: Array, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
 ) -> Array:
     return jnp.nan_to_num(x, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
+
+
+@aten("special_entr.default")
+def entropy(x: Array, *, dtype: jnp.dtype) -> Array:
+    return jax.scipy.special.entr(x.astype(dtype))
+
+
+@aten("special_ndtri.default")
+def normal_quantile(x: Array, *, dtype: jnp.dtype) -> Array:
+    return jax.scipy.special.ndtri(x.astype(dtype))
+
+
+@aten("special_log_ndtr.default")
+def normal_log_probability(x: Array, *, dtype: jnp.dtype) -> Array:
+    return jax.scipy.special.log_ndtr(x.astype(dtype))
