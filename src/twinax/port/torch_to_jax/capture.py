@@ -30,6 +30,8 @@ NOTHING = ("clone", "alias", "lift_fresh_copy", "contiguous")
 """Operations that give their argument: nothing is written through views any more."""
 SIZED = ("view.default", "reshape.default", "_unsafe_view.default", "expand.default")
 """Operations whose sizes are those of the result: -1 is written out; one export has it and another not."""
+ITEMS = ("item.default", "_local_scalar_dense.default")
+JOINED = ("cat.default", "concat.default", "concatenate.default")
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range", "sym_constrain_range_for_size")
 COUNTER = "num_batches_tracked"
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
@@ -259,7 +261,9 @@ class _Reader:
     def _call(self, node: fx.Node) -> None:
         name = _operation(node)
         value = node.meta.get("val")
-        if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool | int | float | bool):
+        if name in ITEMS:  # the array of no dimensions stands for its number
+            self.values[node] = self._read(node.args[0])
+        elif isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool | int | float | bool):
             self.values[node] = _number(value)
         elif node.target is operator.getitem:
             source, index = node.args
@@ -301,6 +305,9 @@ class _Reader:
             for parameter in node.target._schema.arguments[len(args) :]:
                 if not parameter.kwarg_only:
                     args.append(kwargs.pop(parameter.name, self._read(parameter.default_value)))
+        if name in JOINED:  # torch leaves out 1-d arrays of size 0, whatever rank the others have
+            rank = max(len(self.program.values[r.name].shape) for r in args[0])
+            args[0] = tuple(r for r in args[0] if rank == 1 or self.program.values[r.name].shape != (0,))
         if name in SIZED:
             args[1] = tuple(_number(n) for n in value.shape)
         return tuple(args), kwargs

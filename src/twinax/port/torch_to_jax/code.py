@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from twinax.errors import CannotPort, Unsupported
 from twinax.port.torch_to_jax.capture import DType, Frame, Program, Ref, Size, Statement, Value, is_torch, refs
 from twinax.port.torch_to_jax.tree import Call, Update
 
@@ -143,6 +144,7 @@ class _Reader:
         self.code = Code(Form((), (), None, ()), constants=program.constants)
         self.count = 0
         self.near: dict[str, str] = {}
+        self.piece: Statement | Call | Update | None = None
         self.lasting = _lasting(call)
         for index, given in enumerate(call.inputs):
             name = f"i{index}"
@@ -188,6 +190,7 @@ class _Reader:
         return self.local[name].name
 
     def _item(self, piece: Statement | Call | Update) -> list[Op | Invoke | Assign]:
+        self.piece = piece
         if isinstance(piece, Update):
             return [Assign(_relative(piece.buffer, self.call.path), self._read(piece.value))]
         if isinstance(piece, Call):
@@ -276,8 +279,16 @@ class _Reader:
     def _extent(self, size: Size) -> str:
         """A size as text in local names: an array's own size where there is one."""
         text = str(size.expression)
-        return self._known(text) or re.sub(
-            r"\b[su]\d+\b", lambda m: self._known(m.group()), python_text(size.expression)
+        found = self._known(text)
+        if found:
+            return found
+        unknown = [str(s) for s in size.expression.free_symbols if not self._known(str(s))]
+        if unknown:
+            where = str(_origin(self.piece) or "")
+            reason = Unsupported("a size or branch", where, "It depends on the data: make it depend on shapes.")
+            raise CannotPort("The model computes with numbers that it reads from arrays.", "", (reason,))
+        return re.sub(
+            r"\b[a-z]+\d+\b", lambda m: self._known(m.group()) or m.group(), python_text(size.expression)
         )
 
     def _known(self, size: str) -> str:
@@ -297,7 +308,10 @@ def _lasting(call: Call) -> set[str]:
     return {f"i{n}" for n, given in enumerate(call.inputs) if given in used}
 
 
-def _origin(piece: Statement | Call | Update) -> Frame | None:
+def _origin(piece: Statement | Call | Update | None) -> Frame | None:
+    """The innermost line that is not torch's; of a call, that of its first statement."""
+    while isinstance(piece, Call):
+        piece = piece.body[0]
     frames = piece.frames if isinstance(piece, Statement) else ()
     return next((f for f in reversed(frames) if not is_torch(f.file)), None)
 

@@ -13,7 +13,7 @@ def add(x: Array, y: Array, alpha: float = 1) -> Array:
     return x + y if alpha == 1 else x + alpha * y
 
 
-@aten("sub.Tensor", "sub.Scalar", promote=True)
+@aten("sub.Tensor", "sub.Scalar", "subtract.Tensor", "subtract.Scalar", promote=True)
 def subtract(x: Array, y: Array, alpha: float = 1) -> Array:
     return x - y if alpha == 1 else x - alpha * y
 
@@ -23,17 +23,25 @@ def subtract_from(x: Array, y: Array, alpha: float = 1) -> Array:
     return y - x if alpha == 1 else y - alpha * x
 
 
-@aten("mul.Tensor", "mul.Scalar", promote=True)
+@aten("mul.Tensor", "mul.Scalar", "multiply.Tensor", "multiply.Scalar", promote=True)
 def multiply(x: Array, y: Array) -> Array:
     return x * y
 
 
-@aten("div.Tensor", "div.Scalar", "true_divide.Tensor", "true_divide.Scalar", promote=True)
+@aten(
+    "div.Tensor",
+    "div.Scalar",
+    "true_divide.Tensor",
+    "true_divide.Scalar",
+    "divide.Tensor",
+    "divide.Scalar",
+    promote=True,
+)
 def divide(x: Array, y: Array, *, dtype: jnp.dtype) -> Array:
     return x.astype(dtype) / y
 
 
-@aten("div.Tensor_mode", "div.Scalar_mode", promote=True)
+@aten("div.Tensor_mode", "div.Scalar_mode", "divide.Tensor_mode", "divide.Scalar_mode", promote=True)
 def divide_rounded(x: Array, y: Array, rounding_mode: str | None, *, dtype: jnp.dtype) -> Array:
     return (
         jnp.floor_divide(x, y)
@@ -92,7 +100,7 @@ def fmin(x: Array, y: Array) -> Array:
     return jnp.where((x <= y) | jnp.isnan(y), x, y)
 
 
-@aten("clamp.default", "clamp.Tensor", promote=True, whole=True)
+@aten("clamp.default", "clamp.Tensor", "clip.default", "clip.Tensor", promote=True, whole=True)
 def clamp(x: Array, min: Array | None = None, max: Array | None = None) -> Array:
     """x kept within min and max. On an edge the gradient is all x's (jnp.clip: half of it)."""
     if min is not None:
@@ -171,27 +179,27 @@ def equal(x: Array, y: Array) -> Array:
     return x == y
 
 
-@aten("ne.Tensor", "ne.Scalar", promote=True)
+@aten("ne.Tensor", "ne.Scalar", "not_equal.Tensor", "not_equal.Scalar", promote=True)
 def not_equal(x: Array, y: Array) -> Array:
     return x != y
 
 
-@aten("lt.Tensor", "lt.Scalar", promote=True)
+@aten("lt.Tensor", "lt.Scalar", "less.Tensor", "less.Scalar", promote=True)
 def less(x: Array, y: Array) -> Array:
     return x < y
 
 
-@aten("le.Tensor", "le.Scalar", promote=True)
+@aten("le.Tensor", "le.Scalar", "less_equal.Tensor", "less_equal.Scalar", promote=True)
 def less_equal(x: Array, y: Array) -> Array:
     return x <= y
 
 
-@aten("gt.Tensor", "gt.Scalar", promote=True)
+@aten("gt.Tensor", "gt.Scalar", "greater.Tensor", "greater.Scalar", promote=True)
 def greater(x: Array, y: Array) -> Array:
     return x > y
 
 
-@aten("ge.Tensor", "ge.Scalar", promote=True)
+@aten("ge.Tensor", "ge.Scalar", "greater_equal.Tensor", "greater_equal.Scalar", promote=True)
 def greater_equal(x: Array, y: Array) -> Array:
     return x >= y
 
