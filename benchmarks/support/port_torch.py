@@ -131,9 +131,8 @@ def computed(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], mode: 
     with Exact():
         outputs = dict(named(module(**inputs)))
         loss(outputs).backward()
-    gradients = {
-        n: np.zeros(tuple(p.shape)) if p.grad is None else p.grad.numpy() for n, p in module.named_parameters()
-    }
+    learned = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+    gradients = {n: np.zeros(tuple(p.shape)) if p.grad is None else p.grad.numpy() for n, p in learned}
     buffers = {n: b.numpy() for n, b in module.named_buffers() if "running_" in n}
     return {n: v.detach().numpy() for n, v in outputs.items()}, gradients, buffers
 
