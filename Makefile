@@ -15,7 +15,7 @@ test: .venv/test
 	$(BIN)/python -m pytest
 
 test-all: .venv/test
-	$(BIN)/python -m pytest -m ''
+	TWINAX_EXAMPLES=25 $(BIN)/python -m pytest -m ''
 
 types: .venv/test
 	$(BIN)/pyright

@@ -131,7 +131,8 @@ def test_every_option_reaches_the_engine(call, engine, tmp_path, monkeypatch):
     Path("lengths.txt").write_text("12 30")
     line = (
         "compare bert --quick --batch 3 --dtype bfloat16 --threads 1 --device cuda --modes eager,jit --seed 7 "
-        "--weights w.pth -o 'new folder' --timeout 30 --lengths lengths.txt --launcher ray"
+        "--weights w.pth -o 'new folder' --timeout 30 --lengths lengths.txt --launcher ray "
+        "--input 2x3 --task fill-mask --random-weights"
     )
     call(*(word.strip("'") for word in re.findall(r"'[^']*'|\S+", line)))
     (asked,) = engine.calls
@@ -155,6 +156,9 @@ def test_every_option_reaches_the_engine(call, engine, tmp_path, monkeypatch):
         "crossing": False,
         "keep": 3,
         "checkpoint_s": 60.0,
+        "input": "2x3",
+        "task": "fill-mask",
+        "random_weights": True,
         "ranks": (),  # which only `parallel` has
         "cluster": None,
     }

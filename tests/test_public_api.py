@@ -28,8 +28,8 @@ def engine(monkeypatch, tmp_path) -> Engine:
 
 
 def test_the_public_names():
-    functions = ["autodiff", "compare", "evaluate", "graph", "load", "parallel", "parity", "predict", "report"]
-    functions += ["speed", "train", "usability"]
+    functions = ["autodiff", "compare", "evaluate", "graph", "load", "parallel", "parity", "port", "predict"]
+    functions += ["report", "speed", "train", "usability"]
     assert dir(twinax) == ["Comparison", "TwinaxError", *functions]
     assert all(getattr(twinax, name).__doc__ for name in twinax.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -12,18 +12,21 @@ from pydantic import ValidationError
 
 from twinax.analyse import Findings, Recommendation, analyse, recommend, words
 from twinax.data import cluster, lengths
-from twinax.errors import BadInput
+from twinax.errors import BadInput, Unsupported
 from twinax.records import Options, Outcome, Run, write_atomically
 from twinax.report import html, markdown, terminal
-from twinax.run import trained
+from twinax.run import porting, trained
 from twinax.run.launch import Listener
-from twinax.run.plan import cross, execute
+from twinax.run.plan import Silent, cross, execute
 from twinax.sources import is_file, resolve
 from twinax.train.recipe import chosen, task_of
 
 if TYPE_CHECKING:
     import pandas
+    import torch
     from rich.console import Console
+
+    from twinax.run.porting_live import LivePort
 
 STUDIES = {
     "compare": ("parity", "speed", "graph", "training"),
@@ -147,10 +150,12 @@ def compare(name: str, **choices: Any) -> Comparison:
     """Parity, speed, graphs, and training where the twin has a target.
 
     Args:
-        name: A twin of the zoo (``resnet50``) or a file of your own (``my_pair.py``).
+        name: A twin of the zoo (``resnet50``), a pair file of your own (``my_pair.py``), or a model in PyTorch
+            (``my_model.py:make_model``, ``timm:resnet50``), whose JAX side is ported first.
         choices: ``quick``, ``batch``, ``dtype``, ``threads``, ``device``, ``modes``, ``seed``, ``weights``,
             ``timeout``, ``lengths`` (a file, or numbers), ``ranks``, ``cluster`` (a file, or a
-            :class:`twinax.records.Cluster`), ``launcher``; see :class:`twinax.records.Options`. ``output``,
+            :class:`twinax.records.Cluster`), ``launcher``, ``input``, ``task``, ``random_weights``;
+            see :class:`twinax.records.Options`. ``output``,
             a new folder for the run; ``resume``, a run to continue; ``listener``, which hears what happens.
 
     Raises:
@@ -266,6 +271,48 @@ def parallel(name: str, **choices: Any) -> Comparison:
 def usability(name: str, **choices: Any) -> Comparison:
     """The code of both sides, common mistakes, the first hour; arguments as for :func:`compare`."""
     return run_studies(STUDIES["usability"], name, **choices)
+
+
+def port(module: torch.nn.Module, example: Any) -> LivePort:
+    """Port a live PyTorch module to JAX, in a process that holds both frameworks; prove it in float64.
+
+    Args:
+        module: The module; left as it is.
+        example: A tensor, a tuple of them in the order of ``forward``, or ``{parameter: tensor}``; a batch of
+            at least two.
+
+    Returns:
+        The JAX function and its parameters (``apply, params = twinax.port(…)``), with the Flax NNX module, its
+        source and its proof as attributes.
+
+    Raises:
+        CannotPort: Names everything that stands in the way, with the lines of the source.
+    """
+    from twinax.run import porting_live
+
+    return porting_live.port(module, example)
+
+
+def port_source(
+    source: str, output: str | Path, *, listener: Listener | None = None, **options: Any
+) -> porting.Port:
+    """Port a source (``timm:resnet50``, ``my_model.py:make_model``) into a new folder, and prove it.
+
+    Args:
+        source: A model that exists in PyTorch only.
+        output: A new folder.
+        listener: Hears what happens.
+        options: ``input``, ``task``, ``random_weights``, ``seed``, ``threads``.
+
+    Raises:
+        BadInput: The source cannot be used or ported; nothing is left.
+    """
+    return porting.port(source, Path(output), make_options(options), listener or Silent())
+
+
+def obstacles(source: str, *, listener: Listener | None = None, **options: Any) -> tuple[Unsupported, ...]:
+    """Everything in a source that cannot be ported; arguments as for :func:`port_source`."""
+    return porting.obstacles(source, make_options(options), listener or Silent())
 
 
 def run_studies(

@@ -16,15 +16,18 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from twinax import cli_training
+from twinax import cli_porting, cli_training
 from twinax.cli_options import (
     AsJson,
     AsMarkdown,
     Debug,
     Device,
     DeviceOption,
+    Input,
     Output,
+    RandomWeights,
     Seed,
+    Task,
     Threads,
     conducted,
     print_answer,
@@ -55,7 +58,7 @@ class Launcher(StrEnum):
     ray = "ray"
 
 
-Name = Annotated[str, typer.Argument(help="A twin of the zoo (see `twinax list`) or a file of your own.")]
+NAME = "A twin of the zoo (see `twinax list`), a pair file of your own, or a PyTorch model (see `twinax port`)."
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer steps, samples and modes: minutes become seconds.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Examples per batch.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Element type in which speed is measured.")]
@@ -80,9 +83,7 @@ Conventions = Annotated[
 Train = Annotated[
     bool, typer.Option("--train", help="Also train both sides to the twin's target, and say how long it takes.")
 ]
-OptionalName = Annotated[
-    str, typer.Argument(help="A twin of the zoo (see `twinax list`) or a file of your own.", show_default=False)
-]
+OptionalName = Annotated[str, typer.Argument(help=NAME, show_default=False)]
 
 
 def _run(command: str, name: str, as_json: bool, as_markdown: bool, **choices: Any) -> None:
@@ -136,6 +137,9 @@ def _study(command: str, summary: str, example: str) -> None:
         resume: Resume = None,
         timeout: Timeout = 600.0,
         lengths: Lengths = "",
+        input: Input = "",
+        task: Task = "",
+        random_weights: RandomWeights = False,
         ranks: Ranks = "",
         cluster: ClusterFile = "",
         launcher: LauncherOption = Launcher.local,
@@ -166,6 +170,9 @@ def _study(command: str, summary: str, example: str) -> None:
             resume=resume,
             timeout=timeout,
             lengths=lengths,
+            input=input,
+            task=task,
+            random_weights=random_weights,
             ranks=_whole_numbers(ranks),
             cluster=cluster,
             launcher=launcher.value,
@@ -210,6 +217,7 @@ _study(
 )
 
 app.add_typer(cli_training.app)
+app.add_typer(cli_porting.app)
 
 
 @app.command()

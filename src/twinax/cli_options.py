@@ -27,6 +27,16 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="Where to run.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads per worker.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for the run.")]
+Input = Annotated[
+    str,
+    typer.Option(
+        "--input", help="What a PyTorch model takes: 8x3x224x224:float32, 2x16:int64<1000 (commas between)."
+    ),
+]
+Task = Annotated[str, typer.Option("--task", help="Of a Hugging Face model: text-classification, …")]
+RandomWeights = Annotated[
+    bool, typer.Option("--random-weights", help="Make a Hugging Face model from its configuration alone.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read in main

@@ -133,6 +133,9 @@ class Options(Frozen):
         crossing: Whether a side continues a training that another side began.
         keep: Checkpoints that are kept.
         checkpoint_s: Seconds of training between two checkpoints.
+        input: Shapes and types of what goes into a model that is ported: ``8x3x224x224:float32``.
+        task: What a Hugging Face model that is ported is for.
+        random_weights: Whether a Hugging Face model is made from its configuration alone.
     """
 
     quick: bool = False
@@ -155,6 +158,9 @@ class Options(Frozen):
     crossing: bool = False
     keep: int = Field(default=3, ge=1)
     checkpoint_s: float = Field(default=60.0, gt=0)
+    input: str = ""
+    task: str = ""
+    random_weights: bool = False
 
 
 class Size(Frozen):

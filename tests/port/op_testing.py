@@ -1,6 +1,7 @@
 """Holds one operation of the table against torch: values, gradients, dtypes."""
 
 import inspect
+import os
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,10 @@ from twinax.port.torch_to_jax.ops.base import FUNCTIONS, RESULTS
 from twinax.port.torch_to_jax.promotion import common_dtype
 
 DROPPED = ("device", "layout", "pin_memory", "memory_format", "non_blocking", "generator")
+EXAMPLES = int(os.environ.get("TWINAX_EXAMPLES", "2"))
+"""Random cases of each property; `make test-all` tries 25."""
 PRECISION = {"float64": 1e-12, "float32": 2e-5, "bfloat16": 2e-2, "float16": 3e-3}
+PRECISION |= {"complex128": 1e-12, "complex64": 2e-5}
 KINKS = np.array([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])  # where ties and corners are
 
 seeds = st.integers(0, 2**31)
@@ -138,11 +142,11 @@ def compare(name, expected, got, tolerance=None):
     ours = jax.tree.leaves(got)
     assert len(theirs) == len(ours), f"aten.{name}: {len(theirs)} results, ours {len(ours)}"
     for there, here in zip(theirs, ours, strict=True):
-        there = there.detach()
+        there = there.detach().resolve_conj()
         assert tuple(there.shape) == tuple(here.shape), f"aten.{name}: {tuple(there.shape)}, ours {here.shape}"
         assert to_jax_dtype(there.dtype) == here.dtype, f"aten.{name}: {there.dtype}, ours {here.dtype}"
         bound = tolerance or PRECISION.get(str(there.dtype).removeprefix("torch."), 0)
-        if bound:
+        if bound and not there.is_complex():
             there, here = there.to(torch.float64), here.astype(jnp.float64)
         there, here = np.asarray(there), np.asarray(here)
         np.testing.assert_allclose(here, there, rtol=bound, atol=bound, equal_nan=True, err_msg=f"aten.{name}")

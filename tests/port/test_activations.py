@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds, shapes
+from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 import twinax.port.torch_to_jax.ops.activations  # noqa: F401 - declares the operations
 from twinax.port.torch_to_jax.ops.base import FUNCTIONS
@@ -35,7 +35,7 @@ any_number = st.sampled_from([-1.0, -0.5, 0, 0.1, 0.5, 1])
 
 
 @pytest.mark.parametrize("name", PLAIN)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     shape=shapes(),
     seed=seeds,
@@ -68,7 +68,7 @@ def test_nan_stays(name):
     agree(f"{name}.default", torch.tensor([float("nan"), 1.0]))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(), seed=seeds, kinked=kinds, a=positive, b=positive, c=positive, d=any_number)
 def test_with_numbers(shape, seed, kinked, a, b, c, d):
     x = draw(shape, seed, kinked)
@@ -85,7 +85,7 @@ def test_with_numbers(shape, seed, kinked, a, b, c, d):
     agree("threshold.default", x, d, a)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(least=1), seed=seeds, kinked=kinds, single=st.booleans())
 def test_prelu(shape, seed, kinked, single):
     x = draw(shape, seed, kinked)
@@ -101,7 +101,7 @@ def test_prelu_of_a_number():
     agree("prelu.default", draw((3, 2)), draw(()))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(least=1), seed=seeds, dim=st.integers(-4, 3))
 def test_glu(shape, seed, dim):
     dim = dim % len(shape) - (len(shape) if dim < 0 else 0)

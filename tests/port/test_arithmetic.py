@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds, shapes
+from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 import twinax.port.torch_to_jax.ops.arithmetic  # noqa: F401 - declares the operations
 
@@ -36,7 +36,7 @@ def truths(shape, seed):
 
 
 @pytest.mark.parametrize("name", OF_ARRAYS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=small, seed=seeds, kinked=kinds)
 def test_of_two(name, shape, seed, kinked):
     x, y = draw(shape, seed, kinked), draw(stretched(shape, seed), seed + 1, kinked)
@@ -50,7 +50,7 @@ def test_of_two(name, shape, seed, kinked):
 
 
 @pytest.mark.parametrize("name", OF_ARRAYS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(dtypes=st.tuples(st.sampled_from(DTYPES), st.sampled_from(DTYPES)), scalar=st.booleans(), seed=seeds)
 def test_of_two_dtypes(name, dtypes, scalar, seed):
     """The dtype of the result is torch's: 0-d arrays count less."""
@@ -66,7 +66,7 @@ def test_of_two_dtypes(name, dtypes, scalar, seed):
 
 
 @pytest.mark.parametrize("name", OF_NUMBERS_TOO)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     shape=small,
     seed=seeds,
@@ -84,7 +84,7 @@ def test_with_a_number(name, shape, seed, kinked, number, dtype):
         agree("remainder.Scalar_Tensor", number, torch.where(y == 0, y + 1, y), gradients=False)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=small, seed=seeds, number=st.sampled_from([1, 2, 0.5]), kinked=kinds)
 def test_factors(shape, seed, number, kinked):
     """alpha, value, weight."""
@@ -110,7 +110,7 @@ def test_addition_of_truths():
 
 
 @pytest.mark.parametrize("mode", [None, "floor", "trunc"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=small, seed=seeds, kinked=kinds, dtype=st.sampled_from([torch.float64, torch.int64, torch.int32]))
 def test_rounded_quotients(mode, shape, seed, kinked, dtype):
     x, y = draw(shape, seed, kinked, dtype), draw(stretched(shape, seed), seed + 1, kinked, dtype)
@@ -128,7 +128,7 @@ def test_large_integers_are_divided_exactly():
     agree("div.Tensor_mode", x, torch.tensor([3]), rounding_mode="floor")
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=small, seed=seeds, kinked=kinds)
 def test_powers(shape, seed, kinked):
     x, y = draw(shape, seed, kinked), draw(shape, seed + 1, kinked)
@@ -151,7 +151,7 @@ def test_powers_of_integers():
     agree("pow.Scalar", 2.0, x)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=small, seed=seeds, kinked=kinds)
 def test_clamp(shape, seed, kinked):
     x = draw(shape, seed, kinked)
@@ -175,7 +175,7 @@ def test_clamp_of_integers():
     agree("clamp.default", torch.tensor([float("nan"), 1.0]), 0, 0.5)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=small, seed=seeds, dtypes=st.tuples(st.sampled_from(DTYPES), st.sampled_from(DTYPES)))
 def test_where(shape, seed, dtypes):
     condition = truths(stretched(shape, seed), seed)
@@ -188,7 +188,7 @@ def test_where(shape, seed, dtypes):
     agree("where.Scalar", condition, 2, 1)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=small, seed=seeds, dtype=st.sampled_from(DTYPES))
 def test_masked_fill(shape, seed, dtype):
     x = draw(shape, seed, dtype=dtype)
@@ -200,7 +200,7 @@ def test_masked_fill(shape, seed, dtype):
 
 
 @pytest.mark.parametrize("name", ["and", "or", "xor"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=small, seed=seeds, dtypes=st.tuples(st.sampled_from(BITS), st.sampled_from(BITS)))
 def test_bits(name, shape, seed, dtypes):
     x, y = draw(shape, seed), draw(stretched(shape, seed), seed + 1)
@@ -223,7 +223,7 @@ def test_shifts(side, dtype):
     agree(f"{short}.Scalar", x, 3)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(seed=seeds)
 def test_xlogy_and_copysign_with_a_number(seed):
     x = draw((3, 4), seed, kinked=True)

@@ -8,7 +8,7 @@ import torch
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds, shapes
+from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 from twinax.port.torch_to_jax.ops.attention import scaled_dot_product_attention
 
@@ -27,7 +27,7 @@ def drawn(batch, sizes, seed, kinked, dtype, strided=False):
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=shapes(1, 2, side=3), sizes=SIZES, seed=seeds, kinked=kinds, dtype=DTYPES, strided=st.booleans(),
     scale=SCALES, causal=st.booleans(),
@@ -36,7 +36,7 @@ def test_without_a_mask(batch, sizes, seed, kinked, dtype, strided, scale, causa
     agree(NAME, *drawn(batch, sizes, seed, kinked, dtype, strided), is_causal=causal, scale=scale)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     sizes=SIZES, seed=seeds, kinked=kinds, dtype=DTYPES, broadcast=st.integers(0, 4), boolean=st.booleans(),
     infinite=st.booleans(), scale=SCALES,
@@ -82,7 +82,7 @@ def test_dropout_falls_on_the_weights():
         scaled_dot_product_attention(query, key, query, dropout_p=0.1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(1), seed=seeds, kinked=kinds, dtype=DTYPES, axis=st.integers(0, 3), hidden=st.booleans())
 def test_safe_softmax(shape, seed, kinked, dtype, axis, hidden):
     x = draw(shape, seed, kinked, dtype)

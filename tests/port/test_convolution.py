@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, seeds
+from op_testing import EXAMPLES, agree, draw, seeds
 
 import twinax.port.torch_to_jax.ops.convolution  # noqa: F401 - declares the operations
 
@@ -36,7 +36,7 @@ def name_of(axes, transposed=False):
 
 
 @pytest.mark.parametrize("axes", AXES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data())
 def test_convolution(axes, data):
     x, weight, bias, groups = data.draw(problems(axes))
@@ -51,7 +51,7 @@ def test_convolution(axes, data):
 
 @pytest.mark.parametrize("axes", AXES)
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data())
 def test_convolution_with_named_padding(axes, padding, data):
     x, weight, bias, groups = data.draw(problems(axes))
@@ -63,7 +63,7 @@ def test_convolution_with_named_padding(axes, padding, data):
 
 
 @pytest.mark.parametrize("axes", AXES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data())
 def test_transposed_convolution(axes, data):
     x, weight, bias, groups = data.draw(problems(axes, transposed=True))

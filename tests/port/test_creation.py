@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, seeds, shapes, to_jax_dtype
+from op_testing import EXAMPLES, agree, draw, seeds, shapes, to_jax_dtype
 
 import twinax.port.torch_to_jax.ops.creation  # noqa: F401 - declares the operations
 from twinax.port.torch_to_jax.ops.base import FUNCTIONS
@@ -23,7 +23,7 @@ def given_dtype(dtype):
     return {} if dtype is None else {"dtype": dtype}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(size=sizes, dtype=maybe, number=st.sampled_from([0, 1, 2.5, True, -float("inf")]))
 def test_of_a_size(size, dtype, number):
     agree("zeros.default", size, **given_dtype(dtype))
@@ -33,7 +33,7 @@ def test_of_a_size(size, dtype, number):
         agree("scalar_tensor.default", number, **given_dtype(dtype))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(), size=sizes, of=dtypes, dtype=maybe)
 def test_like_another(shape, size, of, dtype):
     x = torch.ones(shape).to(of)
@@ -62,7 +62,7 @@ def test_what_torch_leaves_empty_is_zero(dtype):
         assert array.shape == (2, 3) and array.dtype == own and not array.any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     start=st.sampled_from([0, -2, 0.5, 3]),
     length=st.integers(0, 9),
@@ -81,7 +81,7 @@ def test_ranges(start, length, step, dtype):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(n=st.integers(0, 4), m=st.integers(0, 4), k=st.integers(-5, 5), dtype=maybe)
 def test_matrices(n, m, k, dtype):
     agree("eye.default", n, **given_dtype(dtype))
@@ -91,7 +91,7 @@ def test_matrices(n, m, k, dtype):
     agree("triu_indices.default", n, m, k, dtype=torch.int32)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(least=2), k=st.integers(-5, 5), seed=seeds, dtype=dtypes, strided=st.booleans())
 def test_triangles(shape, k, seed, dtype, strided):
     x = draw(shape, seed, dtype=dtype, strided=strided)
@@ -100,7 +100,7 @@ def test_triangles(shape, k, seed, dtype, strided):
         agree(name, x)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     shape=shapes(least=1, most=2, side=3),
     offset=st.integers(-2, 2),
@@ -112,7 +112,7 @@ def test_diag_embed(shape, offset, dims, seed):
     agree("diag_embed.default", draw(shape, seed))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(least=1), seed=seeds, of=dtypes, dtype=dtypes)
 def test_copies_and_casts(shape, seed, of, dtype):
     x = draw(shape, seed, dtype=of) if of != torch.float64 else draw(shape, seed) * 3

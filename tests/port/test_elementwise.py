@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds, shapes
+from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 import twinax.port.torch_to_jax.ops.elementwise  # noqa: F401 - declares the operations
 
@@ -52,7 +52,7 @@ SPECIAL = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0, 1e30], 
 
 
 @pytest.mark.parametrize("name", FLOATING + KEEPING + OF_FLOATS + TRUTHS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(), seed=seeds, kinked=kinds, strided=st.booleans(), dtype=st.sampled_from(DTYPES))
 def test_of_floats(name, shape, seed, kinked, strided, dtype):
     x = draw(shape, seed, kinked, dtype, strided)
@@ -87,7 +87,7 @@ def test_of_special_numbers(name):
     agree(f"{name}.default", special.clamp(min=1) if name in POLES else special, gradients=False)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(), seed=seeds, eps=st.sampled_from([None, 0.0, 0.5, 0.25]))
 def test_logit(shape, seed, eps):
     p = draw(shape, seed).sigmoid()
@@ -95,7 +95,7 @@ def test_logit(shape, seed, eps):
     agree("logit.default", (p * 4).round() / 4, eps)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(), seed=seeds, decimals=st.integers(-1, 3))
 def test_round(shape, seed, decimals):
     agree("round.decimals", draw(shape, seed) * 10, decimals=decimals)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds, shapes
+from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 import twinax.port.torch_to_jax.ops.losses  # noqa: F401 - declares the operations
 
@@ -18,7 +18,7 @@ def bound(dtype):
 
 
 @pytest.mark.parametrize("name", ["mse_loss", "l1_loss"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(0, 3), seed=seeds, kinked=kinds, dtype=DTYPES, reduction=REDUCTIONS)
 def test_differences(name, shape, seed, kinked, dtype, reduction):
     x, target = draw(shape, seed, kinked, dtype), draw(shape, seed + 1, kinked, dtype)
@@ -27,7 +27,7 @@ def test_differences(name, shape, seed, kinked, dtype, reduction):
 
 
 @pytest.mark.parametrize("name", ["smooth_l1_loss", "huber_loss"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     shape=shapes(0, 3), seed=seeds, kinked=kinds, dtype=DTYPES, reduction=REDUCTIONS,
     edge=st.sampled_from([1.0, 0.5, 2.0]),
@@ -46,7 +46,7 @@ def test_smooth_l1_without_an_edge():
     agree("smooth_l1_loss.default", draw((3, 4)), draw((3, 4), 1), 1, 0.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     shape=shapes(0, 3), seed=seeds, kinked=kinds, dtype=DTYPES, reduction=REDUCTIONS, weighted=st.booleans(),
     hard=st.booleans(),
@@ -63,7 +63,7 @@ def test_binary_cross_entropy(shape, seed, kinked, dtype, reduction, weighted, h
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     shape=shapes(1, 3), seed=seeds, kinked=kinds, dtype=DTYPES, reduction=REDUCTIONS, weighted=st.booleans(),
     positive=st.booleans(),
@@ -77,7 +77,7 @@ def test_binary_cross_entropy_with_logits(shape, seed, kinked, dtype, reduction,
     agree("binary_cross_entropy_with_logits.default", x, target, weight, pos_weight, reduction, constants=held)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(0, 3), seed=seeds, dtype=DTYPES, reduction=REDUCTIONS, zeros=st.booleans())
 def test_kl_div(shape, seed, dtype, reduction, zeros):
     x, target = draw(shape, seed, dtype=dtype), draw(shape, seed + 1, zeros, dtype)
@@ -86,7 +86,7 @@ def test_kl_div(shape, seed, dtype, reduction, zeros):
     agree("kl_div.default", x, target, reduction, constants=(target,) if zeros else ())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=st.integers(0, 4), classes=st.integers(1, 4), inner=shapes(0, 2, side=3), seed=seeds, kinked=kinds,
     strided=st.booleans(), dtype=DTYPES, reduction=REDUCTIONS, weighted=st.booleans(),
@@ -113,7 +113,7 @@ def test_class_indices(
         agree("nll_loss2d_forward.default", x, target, weight, reduction, ignored, constants=held)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=st.integers(0, 3), classes=st.integers(1, 4), inner=shapes(0, 2, side=3), seed=seeds, kinked=kinds,
     dtype=DTYPES, reduction=REDUCTIONS, weighted=st.booleans(), smoothing=st.sampled_from([0.0, 0.1]),
@@ -138,7 +138,7 @@ def test_a_masked_logit_counts_only_for_its_own_class():
     agree("cross_entropy_loss.default", x, torch.tensor([0, 1, 2]))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=st.integers(1, 4), seed=seeds, kinked=kinds, dtype=DTYPES, reduction=REDUCTIONS,
     margin=st.sampled_from([0.0, 0.5, 1.0]),
@@ -155,7 +155,7 @@ def test_pairs(batch, seed, kinked, dtype, reduction, margin):
         agree(f"{name}.default", a[:, 0], signs, *extra, reduction, constants=(signs,))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     shape=shapes(0, 3), seed=seeds, kinked=kinds, dtype=DTYPES, reduction=REDUCTIONS, log=st.booleans(),
     full=st.booleans(),

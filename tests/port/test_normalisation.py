@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds, shapes
+from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 import twinax.port.torch_to_jax.ops.normalisation  # noqa: F401 - declares the operations
 
@@ -25,7 +25,7 @@ def running(channels, seed, dtype):
     return draw((channels,), seed + 3, dtype=dtype), draw((channels,), seed + 4, dtype=dtype).abs() + 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=st.integers(1, 3), channels=st.integers(1, 4), spatial=SPATIAL, seed=seeds, kinked=kinds,
     strided=st.booleans(), dtype=DTYPES, which=st.integers(0, 3), eps=EPS,
@@ -39,7 +39,7 @@ def test_batch_norm_in_eval(batch, channels, spatial, seed, kinked, strided, dty
     agree("instance_norm.default", *args, False, 0.1, eps, False, constants=statistics)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=st.integers(2, 4), channels=st.integers(1, 4), spatial=SPATIAL, seed=seeds, kinked=kinds,
     strided=st.booleans(), dtype=DTYPES, which=st.integers(0, 3), eps=EPS, momentum=st.sampled_from([0.1, 0.7]),
@@ -77,7 +77,7 @@ def test_what_is_refused():
             agree(name, x, None, None, *both, *args, constants=both)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     shape=shapes(1, 4, side=4), seed=seeds, kinked=kinds, strided=st.booleans(), dtype=DTYPES,
     which=st.integers(0, 3), eps=EPS, dims=st.integers(1, 2),
@@ -100,7 +100,7 @@ def test_rms_norm_without_an_epsilon_takes_that_of_the_dtype(dtype):
     agree("rms_norm.default", x.to(dtype), (4,))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=st.integers(1, 3), groups=st.integers(1, 3), per=st.integers(1, 3), spatial=SPATIAL, seed=seeds,
     kinked=kinds, strided=st.booleans(), dtype=DTYPES, which=st.sampled_from([0, 3]), eps=EPS,

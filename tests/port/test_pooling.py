@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds
+from op_testing import EXAMPLES, agree, draw, kinds, seeds
 
 import twinax.port.torch_to_jax.ops.pooling  # noqa: F401 - declares the operations
 
@@ -17,7 +17,7 @@ def lists(count, numbers):
 
 
 @pytest.mark.parametrize("n", SIDES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data(), seed=seeds, kinked=kinds, ceil=st.booleans(), dilated=st.booleans())
 def test_max_pool(n, data, seed, kinked, ceil, dilated):
     kernel, stride = data.draw(lists(n, numbers)), data.draw(lists(n, numbers))
@@ -29,7 +29,7 @@ def test_max_pool(n, data, seed, kinked, ceil, dilated):
 
 
 @pytest.mark.parametrize("n", SIDES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     data=st.data(), seed=seeds, ceil=st.booleans(), counted=st.booleans(), divisor=st.sampled_from([None, 3])
 )
@@ -42,7 +42,7 @@ def test_avg_pool(n, data, seed, ceil, counted, divisor):
 
 
 @pytest.mark.parametrize("n", SIDES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data(), seed=seeds)
 def test_adaptive_avg_pool(n, data, seed):
     x = draw((2, 3, *SIDES[n]), seed)

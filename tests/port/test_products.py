@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds, shapes
+from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 from twinax.port.torch_to_jax.ops.products import grouped_product
 
@@ -19,7 +19,7 @@ FACTORS = st.sampled_from([0, 1, 2, -3])
 BATCH = shapes(0, 2, side=3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=BATCH,
     sides=SIDES,
@@ -40,7 +40,7 @@ def test_linear(batch, sides, seed, kinked, strided, dtype, biased):
         agree("linear.default", x[0], weight)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     left=BATCH, right=st.integers(0, 2), sides=SIDES, seed=seeds, kinked=kinds, strided=st.booleans(),
     dtype=DTYPES,
@@ -56,7 +56,7 @@ def test_matmul(left, right, sides, seed, kinked, strided, dtype):
     agree("matmul.default", draw((k,), seed, dtype=dtype), draw((k,), seed + 1, dtype=dtype))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(batch=st.integers(0, 3), sides=SIDES, seed=seeds, strided=st.booleans(), dtype=DTYPES)
 def test_products_of_one_rank(batch, sides, seed, strided, dtype):
     m, k, n = sides
@@ -76,7 +76,7 @@ def test_products_of_one_rank(batch, sides, seed, strided, dtype):
         agree("mv.default", x[0], v)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=st.integers(1, 3),
     sides=SIDES,
@@ -128,7 +128,7 @@ def test_einsum(case):
     agree("einsum.default", equation, [draw(shape, n, dtype=torch.bfloat16) for n, shape in enumerate(sides)])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(sides=SIDES, seed=seeds, dtype=DTYPES)
 def test_tensordot_and_chains(sides, seed, dtype):
     m, k, n = sides
@@ -145,7 +145,7 @@ def test_tensordot_and_chains(sides, seed, dtype):
     agree("chain_matmul.default", chain[:1])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=BATCH,
     sides=SIDES,
@@ -164,7 +164,7 @@ def test_bilinear(batch, sides, seed, biased, dtype):
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(shape=shapes(0, 2, side=3), seed=seeds, dtype=DTYPES, other=DTYPES)
 def test_outer_cross_kron(shape, seed, dtype, other):
     agree("outer.default", draw((3,), seed, dtype=dtype), draw((len(shape),), seed, dtype=other))

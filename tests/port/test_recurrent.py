@@ -7,7 +7,7 @@ import torch
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds
+from op_testing import EXAMPLES, agree, draw, kinds, seeds
 
 from twinax.port.torch_to_jax.ops.recurrent import lstm
 
@@ -27,7 +27,7 @@ def parameters(kind, features, size, layers, directions, biases, seed, dtype):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     sizes=st.tuples(*[st.integers(1, 3)] * 4),
     layers=st.integers(1, 2),
@@ -50,7 +50,7 @@ def test_layers(kind, sizes, layers, directions, biases, batch_first, train, see
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     batch=st.integers(0, 3), features=st.integers(1, 3), size=st.integers(1, 3), biases=st.booleans(),
     seed=seeds, kinked=kinds, dtype=DTYPES,

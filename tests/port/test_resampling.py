@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds
+from op_testing import EXAMPLES, agree, draw, kinds, seeds
 
 import twinax.port.torch_to_jax.ops.resampling  # noqa: F401 - declares the operations
 from twinax.port.torch_to_jax.ops.base import FUNCTIONS
@@ -44,7 +44,7 @@ def contradictory(x, size, factors):
 
 
 @pytest.mark.parametrize("name", NEAREST + EXACT)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data(), dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.uint8]))
 def test_nearest(name, data, dtype):
     x, size, factors = data.draw(problems(name))
@@ -73,7 +73,7 @@ def test_nearest_rounds_as_torch_does(size):
 
 
 @pytest.mark.parametrize("name", LINEAR + OTHERS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data(), corners=st.booleans())
 def test_interpolation(name, data, corners):
     x, size, factors = data.draw(problems(name))
@@ -116,7 +116,7 @@ def test_interpolation_of_integers_is_refused(name):
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize("interpolation", [0, 1])
 @pytest.mark.parametrize("padding", [0, 1, 2])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data(), seed=seeds, kinked=kinds, corners=st.booleans())
 def test_grid_sampler(axes, interpolation, padding, data, seed, kinked, corners):
     # few shapes: each is compiled
@@ -154,7 +154,7 @@ def test_grid_sampler_refuses_bicubic():
         agree("grid_sampler.default", draw((1, 1, 4, 4)), draw((1, 2, 2, 2)), 2, 0, False)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(axes=st.integers(2, 3), data=st.data(), seed=seeds, corners=st.booleans())
 def test_affine_grid(axes, data, seed, corners):
     size = [data.draw(st.integers(1, 3)), 2, *(data.draw(st.integers(1, 4)) for _ in range(axes))]

@@ -4,14 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_testing import agree, draw, kinds, seeds, shapes
+from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
+import twinax.port.torch_to_jax.ops.patches
 import twinax.port.torch_to_jax.ops.shaping  # noqa: F401 - declares the operations
 from twinax.port.torch_to_jax.ops.base import FUNCTIONS
 
 DTYPES = st.sampled_from([torch.float64, torch.float64, torch.bfloat16, torch.int64, torch.bool])
-some = settings(max_examples=12, deadline=None)
-few = settings(max_examples=8, deadline=None)  # of tests of many operations: each is compiled for each shape
+some = settings(max_examples=EXAMPLES, deadline=None)
 
 
 def dims_of(x):
@@ -45,7 +45,7 @@ def test_of_the_whole(x):
         agree("reshape.default", x, [1, -1, 1])
 
 
-@few
+@some
 @given(x=inputs(), data=st.data())
 def test_dims(x, data):
     dim, other = data.draw(dims_of(x)), data.draw(dims_of(x))
@@ -219,7 +219,7 @@ def test_unfold(x, data):
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 2))
 
 
-@few
+@some
 @given(
     batch=st.sampled_from([(), (2,)]),
     kernel=pairs,

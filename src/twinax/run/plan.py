@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,18 +22,17 @@ from twinax.records import (
     Outcome,
     Record,
     Run,
-    Side,
     Size,
     TwinInfo,
 )
-from twinax.run import agents
+from twinax.run import agents, porting
 from twinax.run.held import LOCK_FILE, held
+from twinax.run.installed import installed_sides
 from twinax.run.launch import Launcher, Listener, LocalCrew, LocalLauncher, load_study
 from twinax.run.process import ThisMachine
-from twinax.sources import is_file, resolve
+from twinax.sources import is_file, is_torch_only, resolve
 from twinax.studies.base import Group, missing_programs
 
-NEEDS: Mapping[Side, tuple[str, ...]] = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
 REPEATED = (Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
 """Outcomes that ``--resume`` tries again; the others are answers."""
 
@@ -61,7 +59,8 @@ def execute(
     """Run studies on a twin and return the run with its folder.
 
     Args:
-        name: A twin of the zoo, or a user's file; ignored with ``resume``.
+        name: A twin of the zoo, a user's pair file, or a model that exists in PyTorch only, which is ported;
+            ignored with ``resume``.
         studies: Names of studies; ignored with ``resume``.
         options: What the user chose; ignored with ``resume``.
         folder: Where the run goes; ``runs/<twin>-<time>`` when None. It must be new or empty.
@@ -146,11 +145,15 @@ def begin(
             f"There is no checkpoint at {options.weights}.",
             "Give a .safetensors or .pth file, or a folder with config.json and model.safetensors.",
         )
-    asked = str(Path(name).resolve()) if is_file(name) else name
-    info = None if is_file(name) else resolve(asked, options.weights).info
-    folder = make_folder(folder, name)
-    if info is None or options.weights:
-        info = inspect(asked, options, folder, listener)
+    if is_torch_only(name):
+        folder = make_folder(folder, name)
+        info = derived(name, options, folder, listener)
+    else:
+        asked = str(Path(name).resolve()) if is_file(name) else name
+        info = None if is_file(name) else resolve(asked, options.weights).info
+        folder = make_folder(folder, name)
+        if info is None or options.weights:
+            info = inspect(asked, options, folder, listener)
     run = Run(
         twinax_version=importlib.metadata.version("twinax"),
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -163,6 +166,27 @@ def begin(
     )
     run.save(folder)
     return run, folder
+
+
+PORT = "port"
+"""Where in a run's folder the port of a one-sided source lies."""
+
+
+def derived(name: str, options: Options, folder: Path, listener: Listener) -> TwinInfo:
+    """Port a one-sided source into the run's folder; its pair file is the twin.
+
+    Raises:
+        BadInput: It cannot be ported; no folder is left.
+    """
+    try:
+        made = porting.port(name, folder / PORT, options, listener)
+        info = inspect(str((made.folder / "pair.py").resolve()), options, folder, listener)
+    except BaseException:
+        remove_if_only_begun(folder)
+        raise
+    told = f"The JAX side was ported from {made.subject.name}: {PORT}/README.md in the run's folder."
+    unproved = () if made.proof.holds else ("The port is NOT PROVED: see its README.",)
+    return info.model_copy(update={"notes": (*info.notes, told, *unproved, *made.proof.limits)})
 
 
 def cross(folder: Path, sides: tuple[Literal["torch", "jax"], ...]) -> None:
@@ -223,11 +247,6 @@ def skip(cell: Cell, reason: str, hint: str) -> Record:
     return Record(cell=cell, outcome=Outcome.SKIPPED, message=reason, hint=hint)
 
 
-def installed_sides() -> tuple[Side, ...]:
-    """Sides whose framework is installed; found without importing it."""
-    return tuple(side for side, modules in NEEDS.items() if all(importlib.util.find_spec(m) for m in modules))
-
-
 def check_modes(options: Options) -> None:
     """Refuse a mode that no side has."""
     known = [mode for modes in MODES.values() for mode in modes]
@@ -252,7 +271,8 @@ def check_ranks(options: Options) -> None:
 
 def make_folder(folder: Path | None, name: str) -> Path:
     """A new folder for a run; one that holds anything is left alone."""
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(name).stem if is_file(name) else name)
+    short = Path(name).name if is_torch_only(name) and "/" in name else name
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(name).stem if is_file(name) else short)
     folder = folder or Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -294,7 +314,7 @@ def inspect(name: str, options: Options, folder: Path, listener: Listener) -> Tw
 
 def remove_if_only_begun(folder: Path) -> None:
     """Take back a folder that was made for a run of which nothing came: no record, no checkpoint."""
-    begun = {"logs", "weights.safetensors", RUN_FILE, LOCK_FILE}
+    begun = {"logs", "weights.safetensors", PORT, RUN_FILE, LOCK_FILE}
     if not {path.name for path in folder.iterdir()} <= begun:
         return
     if (folder / RUN_FILE).exists() and Run.load(folder).records:

@@ -12,8 +12,8 @@ from twinax.errors import CellFailed, FrameworkMissing, Unsupported
 from twinax.port.torch_to_jax import folder as folders
 from twinax.port.torch_to_jax.folder import Proof, Subject
 from twinax.records import Cell, Json, Options, Side, Size, TwinInfo
+from twinax.run.installed import installed_sides
 from twinax.run.launch import Listener, LocalCrew, LocalLauncher
-from twinax.run.plan import installed_sides
 from twinax.sources import torch_only
 from twinax.studies.parity import SINGLE, SMALL
 from twinax.studies.parity_verdict import NOISE, Found, Noise, Verdict, size

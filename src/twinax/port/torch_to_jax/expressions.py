@@ -67,7 +67,7 @@ def _arguments(entry: Entry, given: Mapping[str, ast.expr]) -> tuple[list[ast.ex
     args: list[ast.expr] = []
     for parameter in entry.node.args.args:
         name = parameter.arg
-        if name in wanted and (name not in defaults or not _is_constant(wanted[name])):
+        if name in wanted and (name not in defaults or not is_constant(wanted[name])):
             args.append(wanted.pop(name))
         else:
             break
@@ -101,7 +101,8 @@ def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def _is_constant(node: ast.expr) -> bool:
+def is_constant(node: ast.expr) -> bool:
+    """Whether an expression is made of numbers alone."""
     return not any(isinstance(n, ast.Name | ast.Attribute | ast.Call) for n in ast.walk(node))
 
 
@@ -154,7 +155,7 @@ def decided(test: ast.expr) -> Any:
         if _is_none(test.comparators[0]):
             return _is_none(test.left) == isinstance(test.ops[0], ast.Is)
         return UNKNOWN
-    if _is_constant(test):
+    if is_constant(test):
         return eval(compile(ast.Expression(ast.fix_missing_locations(copy.deepcopy(test))), "", "eval"), {})
     return UNKNOWN
 

@@ -120,14 +120,19 @@ def write(folder: Path, ported: Ported, subject: Subject, example: Mapping[str, 
         subject: What is ported.
         example: Arrays of the inputs that are given by an example.
     """
+    write_model(folder, ported)
+    if example:
+        _save_npz(folder / EXAMPLE, example)
+    pair(folder, subject, fixed=False, example=bool(example))
+    finish(folder, subject, Proof())
+
+
+def write_model(folder: Path, ported: Ported) -> None:
+    """Write the source, the weights, and the arrays that are part of the source."""
     _save(folder / WEIGHTS, ported.weights)
     if ported.constants:
         _save(folder / CONSTANTS, ported.constants)
-    if example:
-        _save_npz(folder / EXAMPLE, example)
     _text(folder / MODEL, ported.source)
-    pair(folder, subject, fixed=False, example=bool(example))
-    finish(folder, subject, Proof())
 
 
 def pair(folder: Path, subject: Subject, *, fixed: bool, example: bool) -> None:

@@ -232,9 +232,8 @@ class Phrases:
     def _filled(self, parameter: str, item: Op) -> ast.expr:
         if parameter == "key":
             return parsed("self.rngs.dropout()")
-        first = item.args[0] if item.args else None
-        operand = self._known(first) if isinstance(first, Local | Own) else None
-        same = operand is not None and operand.dtype == self.code.values[item.results[0]].dtype
+        operands = [self._known(a).dtype for a in item.args if isinstance(a, Local | Own | Constant)]
+        same = set(operands) == {self.code.values[item.results[0]].dtype}
         return ast.Name(expressions.SAME) if same else self._result_dtype(item)
 
     def _result_dtype(self, item: Op) -> ast.expr:

@@ -11,7 +11,7 @@ import ast
 import textwrap
 from collections.abc import Iterator
 
-from twinax.port.torch_to_jax.expressions import UNKNOWN, Substitute, decided
+from twinax.port.torch_to_jax.expressions import UNKNOWN, Substitute, decided, is_constant
 from twinax.port.torch_to_jax.table import head
 
 MISSING = object()
@@ -24,7 +24,8 @@ def trimmed(functions: list[str], body: str) -> tuple[list[str], str]:
         functions: Text of each function or constant; a call in one function counts like one in the code.
         body: The code, with every statement on one line.
     """
-    for index, text in enumerate(functions):
+    for index in reversed(range(len(functions))):  # a function before those that it calls
+        text = functions[index]
         node = ast.parse(text).body[0]
         rest = [*functions[:index], *functions[index + 1 :], body]
         if not isinstance(node, ast.FunctionDef) or _is_passed(node.name, rest):
@@ -33,12 +34,24 @@ def trimmed(functions: list[str], body: str) -> tuple[list[str], str]:
         given = _given(
             node, [list(_calls(piece, node.name)) for piece in rest[:-1]], list(_calls(body, node.name))
         )
-        text = _without_branches(text, fixed, given)
+        text = _folded(_with_constants(_without_branches(text, fixed, given), fixed))
         dropped = _unread(text, node)
         functions[index] = _without_parameters(text, dropped)
         functions = [_without_arguments(f, node, dropped) for f in functions]
         body = _without_arguments(body, node, dropped)
-    return functions, body
+    return _used(functions, body), body
+
+
+def _used(functions: list[str], body: str) -> list[str]:
+    """The functions that the code still calls, or another of them does."""
+    kept: list[str] = []
+    for text in reversed(functions):
+        node = ast.parse(text).body[0]
+        name = node.name if isinstance(node, ast.FunctionDef) else ast.unparse(node).split(" = ")[0]
+        rest = [*kept, body]
+        if any(isinstance(n, ast.Name) and n.id == name for other in rest for n in ast.walk(ast.parse(other))):
+            kept.append(text)
+    return kept[::-1]
 
 
 def _calls(text: str, name: str) -> Iterator[ast.Call]:
@@ -66,18 +79,16 @@ def _parameters(node: ast.FunctionDef) -> dict[str, ast.expr | None]:
 
 
 def _fixed(node: ast.FunctionDef, calls: list[ast.Call]) -> dict[str, ast.expr]:
-    """Parameters that are the same constant in every call: the default, or True, False, None."""
+    """Parameters that are the same constant in every call, or left out by all."""
     parameters = _parameters(node)
     names = list(parameters)
     fixed: dict[str, ast.expr] = {}
     for name, default in parameters.items():
         given = [_argument(call, names, name) for call in calls]
         values = [default if value is MISSING else value for value in given]
-        constant = values and all(isinstance(value, ast.Constant) for value in values)
-        if constant and len({ast.dump(value) for value in values}) == 1:
-            left_out = all(value is MISSING for value in given)
-            if left_out or values[0].value in (True, False, None):  # type: ignore[union-attr]
-                fixed[name] = values[0]  # type: ignore[assignment]
+        constant = [v for v in values if isinstance(v, ast.expr) and is_constant(v)]
+        if values and len(constant) == len(values) and len({ast.dump(v) for v in constant}) == 1:
+            fixed[name] = constant[0]
     return fixed
 
 
@@ -149,6 +160,57 @@ def _taken(text: str, statement: ast.If, answer: bool) -> str:
     return "\n".join([*lines[:first], *kept, *lines[last:]])
 
 
+def _with_constants(text: str, fixed: dict[str, ast.expr]) -> str:
+    """The function with True, False and None in place of parameters that are always these."""
+    node = ast.parse(text).body[0]
+    assert isinstance(node, ast.FunctionDef)
+    assigned = _assigned_before(node, node.end_lineno or 0)
+    plain = {
+        name: value
+        for name, value in fixed.items()
+        if name not in assigned and isinstance(value, ast.Constant) and value.value in (True, False, None)
+    }
+    names = [n for s in node.body for n in ast.walk(s) if isinstance(n, ast.Name) and n.id in plain]
+    for name in sorted(names, key=lambda n: (-n.lineno, -n.col_offset)):
+        text = _replaced(text, name, ast.unparse(plain[name.id]))
+    return text
+
+
+def _folded(text: str) -> str:
+    """The function with what a constant decides decided."""
+    while True:
+        nodes = list(ast.walk(ast.parse(text)))
+        statements = [n for n in nodes if isinstance(n, ast.If) and not _asks_for_none(n.test)]
+        settled = next((n for n in statements if decided(n.test) is not UNKNOWN), None)
+        if settled is not None:
+            text = _taken(text, settled, bool(decided(settled.test)))
+            continue
+        choices = [n for n in nodes if isinstance(n, ast.IfExp)]
+        decisions = ((n, decided(n.test)) for n in choices if not _names_in(n.test))
+        found = next(((n, a) for n, a in decisions if a is not UNKNOWN), None)
+        if found is None:
+            return text
+        branch = found[0].body if found[1] else found[0].orelse
+        text = _replaced(text, found[0], ast.get_source_segment(text, branch) or ast.unparse(branch))
+
+
+def _asks_for_none(test: ast.expr) -> bool:
+    return any(isinstance(n, ast.Is | ast.IsNot) for n in ast.walk(test))
+
+
+def _names_in(node: ast.expr) -> bool:
+    return any(isinstance(n, ast.Name) for n in ast.walk(node))
+
+
+def _replaced(text: str, node: ast.expr, new: str) -> str:
+    """The text with other words in a node's place."""
+    lines = text.splitlines()
+    start, end = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+    before = lines[start].encode()[: node.col_offset].decode()
+    after = lines[end].encode()[node.end_col_offset :].decode()
+    return "\n".join([*lines[:start], *(before + new + after).split("\n"), *lines[end + 1 :]])
+
+
 def _unread(text: str, node: ast.FunctionDef) -> set[str]:
     """Parameters that the function does not read."""
     new = ast.parse(text).body[0]
@@ -207,8 +269,4 @@ def _rewritten(text: str, call: ast.Call, names: list[str], dropped: set[str]) -
     new = ast.Call(
         call.func, call.args[:first], [*keywords, *(k for k in call.keywords if k.arg not in dropped)]
     )
-    lines = text.splitlines()
-    start, end = call.lineno - 1, (call.end_lineno or call.lineno) - 1
-    before = lines[start].encode()[: call.col_offset].decode()
-    after = lines[end].encode()[call.end_col_offset :].decode()
-    return "\n".join([*lines[:start], before + ast.unparse(new) + after, *lines[end + 1 :]])
+    return _replaced(text, call, ast.unparse(new))

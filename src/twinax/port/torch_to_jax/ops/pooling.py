@@ -51,9 +51,10 @@ def max_pool(
     """The largest value in each window; among equal ones the first takes the gradient."""
     size, strides, dilations, pads = windows(x, kernel_size, stride, padding, dilation, ceil_mode)
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-    if max(dilations) == 1:
+    if dilation in ((1,), (1, 1), (1, 1, 1)):
         return lax.reduce_window(x, lowest, lax.max, size, strides, pads)
-    return dilated_max(jnp.pad(x, pads, constant_values=lowest), size, strides, dilations)
+    else:
+        return dilated_max(jnp.pad(x, pads, constant_values=lowest), size, strides, dilations)
 
 
 def dilated_max(x: Array, size: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]) -> Array:

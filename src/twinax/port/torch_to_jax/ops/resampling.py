@@ -48,7 +48,7 @@ def upsample_nearest(
     center: float = 0.0,
 ) -> Array:
     """The pixel at ⌊(i + center) · old size / new size⌋ for each spatial axis of (N, C, …)."""
-    precision = np.float64 if input.dtype == jnp.float64 else np.float32  # in which torch finds the pixel
+    precision = np.float64 if input.dtype == jnp.float64 else np.float32  # torch rounds so
     for axis, size, new, scale in new_sizes(input, output_size, scale_factors):
         if scale * new == size and new % size == 0:
             input = jnp.repeat(input, new // size, axis)
@@ -56,7 +56,8 @@ def upsample_nearest(
             raise NotImplementedError("aten.upsample_nearest by such a factor is not ported: give the new size")
         else:
             nearest = (np.arange(new, dtype=precision) + precision(center)) * precision(scale)
-            input = jnp.take(input, np.minimum(nearest.astype(int), size - 1), axis)
+            nearest = np.minimum(nearest.astype(np.float32).astype(int), size - 1)
+            input = jnp.take(input, nearest, axis)
     return input
 
 
