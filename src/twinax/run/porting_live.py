@@ -164,13 +164,8 @@ def _proved(module: nn.Module, made: Any, weights: Arrays, batch: Arrays) -> Pro
             mine = copy.deepcopy(of_torch(start))
             jax.load(start)
             theirs = jax.evaluate(batch, train=train, record=True)
-            _judge(
-                verdict,
-                "train mode" if train else "eval mode",
-                mine,
-                theirs,
-                lambda: of_torch(nudge_wide(start, 0)),
-            )
+            mode, nudged = "train mode" if train else "eval mode", nudge_wide(start, 0)
+            _judge(verdict, mode, mine, theirs, partial(of_torch, nudged))
     keys = ("name", "count", "worst", "where", "passed")
     return Proof([{key: check[key] for key in keys} for check in verdict.checks], verdict.first_difference())
 
