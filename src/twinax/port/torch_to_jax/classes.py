@@ -132,7 +132,8 @@ def _instances(module: nn.Module, programs: dict[str, Program]) -> dict[str, Ins
     for path, one in module.named_modules():
         if path in modules.containers or type(one).__name__ in DROPPED_AXES:
             continue
-        if path == "" or path in modules.stateful or path in called:
+        holds = path in modules.stateful or any(type(m).__name__ in DROPPED_AXES for m in one.modules())
+        if path == "" or holds or path in called:
             tensors = tuple(_tensors(one, path, updated, first))
             found[path] = Instance(path, one, tensors, code=codes.get(path, {}))
     for path, instance in found.items():

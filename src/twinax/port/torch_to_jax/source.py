@@ -43,9 +43,9 @@ def constants() -> dict[str, np.ndarray]:
     return load_file(Path(__file__).with_name("constants.safetensors"))
 
 
-def constant(name: str) -> np.ndarray:
+def constant(name: str) -> Array:
     """One of them."""
-    return constants()[name]
+    return jnp.asarray(constants()[name])
 
 
 '''
