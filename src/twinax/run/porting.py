@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from twinax.errors import CellFailed, FrameworkMissing, Unsupported
 from twinax.port.torch_to_jax import folder as folders
-from twinax.port.torch_to_jax.folder import Proof, Subject
+from twinax.port.torch_to_jax.folder import Habits, Proof, Subject
 from twinax.records import Cell, Json, Options, Side, Size, TwinInfo
 from twinax.run.installed import installed_sides
 from twinax.run.launch import Listener, LocalCrew, LocalLauncher
@@ -20,6 +21,14 @@ from twinax.studies.parity_verdict import NOISE, Found, Noise, Verdict, size
 
 MODES = ("eval", "train")
 PARITY_BATCH = 4
+FUNCTIONS = (
+    "PyTorch calls dropout as a function at {}. The port draws there too; in pair.py it is off on both sides, "
+    "since twinax cannot replay such a mask."
+)
+NARROWS = (
+    "PyTorch computes parts in float32 whatever the weights are. In float64 the port stays in float64; for the "
+    "proof, and in pair.py, PyTorch does so too."
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ def port(source: str, folder: Path, options: Options, listener: Listener) -> Por
         crew.start(*work.cells)
         crew.say(f"porting {source}")
         told = work.torch.call("convert", source=source, request=_request(options), folder=str(stage))
-        subject = Subject(**{k: tuple(v) if isinstance(v, list) else v for k, v in told["subject"].items()})
+        subject = _subject(told["subject"])
         notes = tuple(told["notes"])
         try:
             proof = work.prove(subject)
@@ -83,6 +92,12 @@ def obstacles(source: str, options: Options, listener: Listener) -> tuple[Unsupp
         worker = crew.worker(_cell(source, "torch", "eager", 1))
         found = worker.call("obstacles", source=source, request=_request(options))["found"]
     return tuple(Unsupported(**one) for one in found)
+
+
+def _subject(told: dict[str, Any]) -> Subject:
+    """As the worker had it, before it was JSON."""
+    names, inputs = tuple(told.pop("names")), tuple(told.pop("inputs"))
+    return Subject(names=names, inputs=inputs, **told)
 
 
 def _request(options: Options) -> dict[str, Json]:
@@ -149,7 +164,7 @@ class _Work:
             floors=self.floors,
         )
         proof = replace(self._found(), unproved=unproved)
-        return self._batches(subject, proof) if proof.holds else self._located(proof)
+        return self._suited(subject, proof) if proof.holds else self._located(proof)
 
     def _files(self, name: str) -> dict[str, str]:
         return {side: str(self.crew.scratch / f"{name}-{side}") for side in ("torch", "jax")}
@@ -159,8 +174,11 @@ class _Work:
             worker.send(verb, **given)
         return [worker.receive() for worker in (self.torch, self.jax)]
 
+    def _compared(self, files: Mapping[str, str]) -> dict[str, Found]:
+        return self.judge.call("judge", torch=files["torch"], jax=files["jax"])["found"]
+
     def _judged(self, mode: str, files: Mapping[str, str], told: Mapping[str, Json]) -> dict[str, Found]:
-        compared = self.judge.call("judge", **files)["found"]
+        compared = self._compared(files)
         self.verdict.backward = told["gradients"]
         setting, noise = f"{mode} mode, float64", self._noise(mode)
         for kind in SINGLE:
@@ -205,12 +223,29 @@ class _Work:
                 worker.send("evaluate", output=files[side], **{**_setting(mode), "record": True})
             told = self.torch.receive()
             self.jax.receive()
-            found = self.judge.call("judge", **files)["found"]["activations"]
+            found = self._compared(files)["activations"]
             self.verdict.layers[mode] = [(p, found[p][0]) for p in told["activations"] if p in found]
         return replace(proof, first_difference=self.verdict.first_difference())
 
-    def _batches(self, subject: Subject, proof: Proof) -> Proof:
-        """Whether it serves another number of examples; if not, the pair file holds to its own."""
+    def _suited(self, subject: Subject, proof: Proof) -> Proof:
+        """Let the pair file fit the model, so that every study can run on it."""
+        for worker in (self.torch, self.jax):
+            worker.send("dropouts")
+        mine, theirs = (worker.receive()["paths"] for worker in (self.torch, self.jax))
+        silent = tuple(path for path in theirs if path not in mine)
+        exact = self.torch.call("narrows")["narrows"]
+        proof, fixed = self._batches(subject, proof)
+        limits = list(proof.limits)
+        if silent:
+            limits.append(FUNCTIONS.format(", ".join(silent)))
+        if exact:
+            limits.append(NARROWS)
+        if silent or exact or fixed:
+            folders.pair(self.stage, subject, Habits(fixed, silent, exact))
+        return replace(proof, limits=tuple(limits))
+
+    def _batches(self, subject: Subject, proof: Proof) -> tuple[Proof, bool]:
+        """Whether it serves another number of examples, or its own alone."""
         other, proved = PARITY_BATCH + 1, min(PARITY_BATCH, subject.batch)
         self.crew.say(f"trying a batch of {other}")
         files = self._files("other")
@@ -218,16 +253,15 @@ class _Work:
             worker.send("other_batch", batch=other, output=files[side])
         refused = [worker.receive()["refused"] for worker in (self.torch, self.jax)]
         if not any(refused):
-            found = self.judge.call("judge", **files)["found"]["outputs"]
+            found = self._compared(files)["outputs"]
             errors = self.verdict.judged("outputs", found, "eval mode, float64", lambda kind, names: {})
             self.verdict.check(f"outputs, batch of {other}, eval mode, float64", "outputs", errors)
-            return replace(self._found(), unproved=proof.unproved, batches=(proved, other))
-        folders.pair(self.stage, subject, fixed=True, example=(self.stage / folders.EXAMPLE).exists())
+            return replace(self._found(), unproved=proof.unproved, batches=(proved, other)), False
         who = "PyTorch" if refused[0] else "JAX"
         limit = (
             f"It serves {proved} examples in a batch and no other number ({who}: {refused[0] or refused[1]})."
         )
-        return replace(proof, batches=(proved,), limits=(limit,))
+        return replace(proof, batches=(proved,), limits=(limit,)), True
 
 
 def _setting(mode: str) -> dict[str, Json]:

@@ -6,9 +6,11 @@ import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from twinax.compare import compare, together
 from twinax.frameworks.make import make_runner
 from twinax.port.torch_to_jax import folder as folders
 from twinax.records import Json, Size
@@ -16,7 +18,11 @@ from twinax.sources import resolve, torch_only
 from twinax.sources.torch_only import Request, TorchSource
 from twinax.studies import parity_files, parity_verbs
 from twinax.studies.base import Context, Verb
+from twinax.twin import Arrays
 from twinax.weights import checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # --- the torch side ----------------------------------------------------------------------------------
 
@@ -47,7 +53,7 @@ def convert(context: Context, *, source: str, request: dict[str, Json], folder: 
     return {"subject": vars(subject), "notes": list(ported.notes)}
 
 
-def _example(source: TorchSource, seed: int) -> tuple[object, dict[str, object]]:
+def _example(source: TorchSource, seed: int) -> tuple[nn.Module, dict[str, Tensor]]:
     """The module and a batch of at least two, where it takes more than one."""
     import torch
 
@@ -81,6 +87,7 @@ def _subject(source: TorchSource, request: Mapping[str, Json], seed: int, batch:
         seed=seed,
         batch=batch,
         reference=source.name if leading and torch_only.is_callable(source.name) else "",
+        shown=source.where.rpartition(":")[0] if torch_only.is_callable(source.name) else "",
     )
 
 
@@ -126,6 +133,27 @@ def insensitive(context: Context, *, names: list[str]) -> dict[str, Json]:
         return parity_verbs.insensitive(context, names=names)
 
 
+def dropouts(context: Context) -> dict[str, Json]:
+    """Paths of the dropout layers that a pass in train mode goes through."""
+    assert context.runner is not None
+    return {"paths": [site.path for site in context.runner.dropouts(_batch(context, 0)) if site.rate]}
+
+
+def narrows(context: Context) -> dict[str, Json]:
+    """Whether the torch side computes parts in float32 though its weights are float64."""
+    assert context.runner is not None
+    context.runner.load(parity_verbs.perturb(context.weights, context.options.seed))
+    plain = context.runner.evaluate(_batch(context, 0), train=False, gradients=False).outputs
+    with _exact(context):
+        exact = context.runner.evaluate(_batch(context, 0), train=False, gradients=False).outputs
+    return {"narrows": together(compare(exact, plain).values()) > parity_verbs.STEADY / 10}
+
+
+def _batch(context: Context, seed: int) -> Arrays:
+    assert context.twin is not None
+    return context.twin.batches(context.twin.config, context.cell.size, seed, 1)[0]
+
+
 def other_batch(context: Context, *, batch: int, output: str) -> dict[str, Json]:
     """The outputs for another number of examples, in eval mode; ``refused``: what the side said, or ""."""
     assert context.runner is not None and context.twin is not None
@@ -159,9 +187,18 @@ def keep(
 
 
 VERBS: Mapping[str, Verb] = {
-    **{verb.__name__: verb for verb in (parity_verbs.judge, parity_verbs.remove)},
-    **{
-        verb.__name__: verb
-        for verb in (obstacles, convert, build, evaluate, noise, insensitive, other_batch, keep)
-    },
+    verb.__name__: verb
+    for verb in (
+        obstacles,
+        convert,
+        build,
+        evaluate,
+        noise,
+        insensitive,
+        dropouts,
+        narrows,
+        other_batch,
+        keep,
+        parity_verbs.judge,
+    )
 }

@@ -100,6 +100,7 @@ class PairFile:
         self.batch_size: int = self.get("batch_size", int, 8)
         self.channels_last: bool = self.get("channels_last", bool, False)
         self.rename: Mapping[str, str] = self.get("rename", Mapping, {})
+        self.shown: Mapping[str, str] = self.get("shown", Mapping, {})
         self.tensor_plan: Mapping[str, str] = self.get("tensor_plan", Mapping, {})
         wrong = [how for how in self.tensor_plan.values() if how not in ("column", "row")]
         if wrong:
@@ -144,8 +145,11 @@ class PairFile:
             return getattr(importlib.import_module(where), attribute)
 
     def source(self, side: str) -> str:
-        """The text of a side: its function, or all of the other file that it stands for."""
+        """The text of a side: its function, or all of the other file that it stands for or is ``shown``."""
         name = SIDES[side]
+        if side in self.shown:
+            with blamed(self.path, f"shown[{side!r}]", self.lines["shown"]):
+                return (self.path.parent / self.shown[side]).read_text()
         value = self.names[name]
         if isinstance(value, str):
             where = value.rpartition(":")[0]

@@ -46,6 +46,7 @@ class Subject:
         seed: The seed of the weights.
         batch: Examples per batch when speed is measured.
         reference: A function that the pair file may name instead of calling ``made``; else empty.
+        shown: The user's file, where the source is one.
     """
 
     name: str
@@ -57,6 +58,22 @@ class Subject:
     seed: int
     batch: int
     reference: str = ""
+    shown: str = ""
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What keeps two sides from being compared as they are, and what the pair file does about it.
+
+    Attributes:
+        fixed: The model takes no other number of examples than its own.
+        silent: Paths of dropout layers on the JAX side that PyTorch calls as functions: off on both sides.
+        exact: The model computes parts in float32 whatever its weights are.
+    """
+
+    fixed: bool = False
+    silent: tuple[str, ...] = ()
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +140,7 @@ def write(folder: Path, ported: Ported, subject: Subject, example: Mapping[str, 
     write_model(folder, ported)
     if example:
         _save_npz(folder / EXAMPLE, example)
-    pair(folder, subject, fixed=False, example=bool(example))
+    pair(folder, subject, Habits())
     finish(folder, subject, Proof())
 
 
@@ -135,9 +152,11 @@ def write_model(folder: Path, ported: Ported) -> None:
     _text(folder / MODEL, ported.source)
 
 
-def pair(folder: Path, subject: Subject, *, fixed: bool, example: bool) -> None:
-    """Write the pair file; ``fixed`` says that the model takes no other number of examples than its own."""
-    _text(folder / PAIR, _rendered("pair.py.j2", subject=subject, fixed=fixed, example=example))
+def pair(folder: Path, subject: Subject, habits: Habits) -> None:
+    """Write the pair file."""
+    named = subject.reference and not (habits.silent or habits.exact)
+    found = {"subject": subject, "habits": habits, "named": named, "example": (folder / EXAMPLE).exists()}
+    _text(folder / PAIR, _rendered("pair.py.j2", **found))
 
 
 def prove(folder: Path, arrays: Mapping[str, Array], perturb: str) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "Input",
     "Request",
     "TorchSource",
+    "built",
     "draw",
     "is_callable",
     "is_torch_only",
@@ -98,8 +99,26 @@ def resolve(name: str, request: Request = Request()) -> TorchSource:  # noqa: B0
     return importlib.import_module(f"twinax.sources.torch_only.{kind}").resolve(name, request)
 
 
-def made(name: str, names: Sequence[str], seed: int, **request: Any) -> nn.Module:
-    """The PyTorch side of a pair that a port wrote: the module, called with its inputs one after the other."""
+def made(
+    name: str, names: Sequence[str], seed: int, *, silent: bool = False, exact: bool = False, **request: Any
+) -> nn.Module:
+    """The PyTorch side of a pair that a port wrote: the module, called with its inputs one after the other.
+
+    Args:
+        name: The source.
+        names: Parameters of ``forward`` that take the inputs.
+        seed: Of the weights.
+        silent: Dropout that is called as a function does nothing: no mask of it can be replayed.
+        exact: In float64, what the model asks to compute in float32 is in float64 too.
+        request: What was said beside the name; see :class:`Request`.
+    """
     from twinax.sources.torch_only.calling import by_name
 
-    return by_name(resolve(name, Request(**request)).make(seed), names)
+    return by_name(resolve(name, Request(**request)).make(seed), names, silent=silent, exact=exact)
+
+
+def built(file: Path, silent: Sequence[str]) -> Any:
+    """The JAX side of such a pair; dropout layers at these paths do nothing."""
+    from twinax.sources.torch_only import other_side
+
+    return other_side.built(file, silent)

@@ -5,18 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from twinax.sources.torch_only.base import parameters
+from twinax.sources.torch_only.exact import Exact, Silent
 
 
-def by_name(module: nn.Module, names: Sequence[str]) -> nn.Module:
-    """The module, taking these inputs one after the other, whichever parameters of ``forward`` lie between."""
-    if parameters(module)[0][: len(names)] != list(names):
-        forward = module.forward
+def by_name(module: nn.Module, names: Sequence[str], *, silent: bool = False, exact: bool = False) -> nn.Module:
+    """The module, taking these inputs one after the other, whichever parameters of ``forward`` lie between.
 
-        def called(*arguments: Any) -> Any:
-            return forward(**dict(zip(names, arguments, strict=True)))
+    Args:
+        module: Its ``forward`` is replaced where anything has to be done.
+        names: Parameters that take the inputs.
+        silent: Dropout that is called as a function does nothing.
+        exact: In float64, what the model asks to compute in float32 is in float64 too.
+    """
+    leading = parameters(module)[0][: len(names)] == list(names)
+    if leading and not (silent or exact):
+        return module
+    forward = module.forward
 
-        module.forward = called
+    def called(*arguments: Any) -> Any:
+        given = dict(zip(names, arguments, strict=True))
+        if exact and next(module.parameters()).dtype == torch.float64:
+            with Exact():
+                return forward(**given)
+        if silent and module.training:
+            with Silent():
+                return forward(**given)
+        return forward(**given)
+
+    module.forward = called
     return module

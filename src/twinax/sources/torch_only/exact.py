@@ -21,15 +21,13 @@ DROPOUTS = (
     torch.dropout,
     torch.feature_dropout,
 )
-RECURRENT = {torch.lstm: 5, torch.gru: 5, torch.rnn_tanh: 5, torch.rnn_relu: 5}
-"""Where the rate of dropout between layers stands among the arguments of a sequence's call."""
+ATTENTION_P, SEQUENCE_P = 4, 5
+"""Where the rate stands among the arguments of attention, and of a recurrent layer over a whole sequence."""
+SEQUENCES = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
-class Exact(TorchFunctionMode):
-    """Dropout does nothing, wherever it is called, and what a model asks to compute in float32 is in float64.
-
-    A layer that turns to float32 means "no less than float32"; left alone, it would round the proof to that.
-    """
+class Silent(TorchFunctionMode):
+    """Dropout does nothing, wherever it is called."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -40,16 +38,33 @@ class Exact(TorchFunctionMode):
         if func is functional.multi_head_attention_forward:
             bound = inspect.signature(func).bind(*args, **kwargs)
             bound.arguments["dropout_p"] = 0.0
-            return func(*bound.args, **bound.kwargs)
-        if func is functional.scaled_dot_product_attention:
-            args, kwargs = (*args[:4], 0.0, *args[5:]) if len(args) > 4 else args, {**kwargs}
+            args, kwargs = bound.args, bound.kwargs
+        elif func is functional.scaled_dot_product_attention:
+            args = _with_zero(args, ATTENTION_P)
             kwargs.pop("dropout_p", None)
-        elif func in RECURRENT:
-            place = RECURRENT[func]
-            args = (*args[:place], 0.0, *args[place + 1 :]) if len(args) > place else args
-        elif func is Tensor.float:
+        elif func in SEQUENCES:
+            args = _with_zero(args, SEQUENCE_P)
+        return self.called(func, args, kwargs)
+
+    def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """The function's own result."""
+        return func(*args, **kwargs)
+
+
+class Exact(Silent):
+    """Also, what a model asks to compute in float32 is in float64.
+
+    A layer that turns to float32 means "no less than float32"; left alone, it would round the proof to that.
+    """
+
+    def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        if func is Tensor.float:
             return args[0].double()
         return func(*map(_wide, args), **{name: _wide(value) for name, value in kwargs.items()})
+
+
+def _with_zero(args: Sequence[Any], place: int) -> Sequence[Any]:
+    return (*args[:place], 0.0, *args[place + 1 :]) if len(args) > place else args
 
 
 def _wide(value: Any) -> Any:

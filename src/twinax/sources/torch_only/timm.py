@@ -44,7 +44,7 @@ def resolve(name: str, request: Request) -> TorchSource:
         made = seeded(make, 0)
     except (RuntimeError, ImportError) as error:
         raise BadInput(f"timm cannot make {model}: {error}", "Choose another model.") from error
-    size = made.pretrained_cfg["input_size"]  # type: ignore[index]
+    size = tuple(map(int, made.pretrained_cfg["input_size"]))  # type: ignore[arg-type,index]
     stated = parse(request.input) or (Input("x", (BATCH, *size)),)
     where = f"timm {timm.__version__}"
     return TorchSource(

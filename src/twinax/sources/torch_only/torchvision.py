@@ -26,7 +26,7 @@ def resolve(name: str, request: Request) -> TorchSource:
 
     torchvision_operators.define()
     try:
-        import torchvision
+        import torchvision  # type: ignore[import-not-found]
     except ModuleNotFoundError as error:
         raise FrameworkMissing(
             f"torchvision cannot be imported here: {error}.", "Install it with: pip install torchvision"
