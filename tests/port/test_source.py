@@ -16,6 +16,7 @@ from torch import nn
 
 from twinax.errors import CannotPort
 from twinax.port.torch_to_jax import convert, obstacles
+from twinax.port.torch_to_jax.source import wrapped
 
 
 class Block(nn.Module):
@@ -279,3 +280,9 @@ def test_every_obstacle_is_listed_with_its_line():
     assert all("test_source.py" in one.where for one in found)
     with pytest.raises(CannotPort, match="airy"):
         convert(Odd(), example({"x": (2, 3)}))
+
+
+def test_long_lines_are_broken_without_changing_what_they_mean():
+    long = "x = f((alpha_beta_gamma_delta + 1) // 2 * (" + " + ".join(["some_long_name"] * 9) + " + 3))"
+    for line in (long, "y = " + long[4:].replace("f(", "f(first_argument, key=")):
+        assert ast.dump(ast.parse("\n".join(wrapped(line)))) == ast.dump(ast.parse(line))

@@ -209,7 +209,13 @@ def wrapped(line: str) -> list[str]:
     inner = code[start + 1 : end]
     if len(inner) + len(indent) + 4 <= WIDTH + 8:
         return [code[: start + 1], f"{indent}    {inner}", indent + code[end:]]
-    return [code[: start + 1], *_filled(_split(inner), f"{indent}    "), indent + code[end:]]
+    parts = _split(inner)
+    called = (
+        code[start] != "(" or code[start - 1 : start].isalnum() or code[start - 1 : start] in ("_", ")", "]")
+    )
+    if len(parts) == 1 and not called:  # brackets around one expression: with a comma they would be a tuple
+        return [code[: start + 1], *wrapped(f"{indent}    {inner}"), indent + code[end:]]
+    return [code[: start + 1], *_filled(parts, f"{indent}    "), indent + code[end:]]
 
 
 def _filled(parts: list[str], indent: str) -> list[str]:

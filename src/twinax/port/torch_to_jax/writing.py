@@ -276,7 +276,7 @@ class Body:
     def _shape_comment(self, local: str) -> str:
         """``  # (batch, 64, 56, 56)`` where the shape is another than the first input's."""
         values = [code.values.get(local) for code in self.instances]
-        if any(v is None for v in values):
+        if any(v is None for v in values) or len({len(v.shape) for v in values if v is not None}) > 1:
             return ""
         shapes = [v.shape for v in values if v is not None]
         before, self.shown = self.shown, shapes
