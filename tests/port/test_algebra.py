@@ -12,6 +12,8 @@ from op_testing import EXAMPLES, agree, draw, seeds, shapes
 import twinax.port.torch_to_jax.ops.algebra  # noqa: F401 - declares the operations
 from twinax.port.torch_to_jax.ops.base import FUNCTIONS
 
+pytestmark = pytest.mark.slow  # rarely in a model; each shape is compiled anew
+
 BATCH = shapes(0, 2, side=3)
 SIDE = st.integers(1, 4)
 DTYPES = st.sampled_from([torch.float64, torch.float64, torch.float32])

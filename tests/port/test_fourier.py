@@ -12,6 +12,8 @@ from op_testing import EXAMPLES, agree, draw, seeds
 import twinax.port.torch_to_jax.ops.fourier  # noqa: F401 - declares the operations
 from twinax.port.torch_to_jax.ops.base import FUNCTIONS
 
+pytestmark = pytest.mark.slow  # rarely in a model; each shape is compiled anew
+
 REAL = ["rfft", "rfft2", "rfftn"]
 TO_REAL = ["irfft", "irfft2", "irfftn", "hfft"]
 COMPLEX = ["fft", "ifft", "fft2", "ifft2", "fftn", "ifftn"]
