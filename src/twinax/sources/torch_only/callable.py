@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import inspect
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -39,7 +38,7 @@ def resolve(name: str, request: Request) -> TorchSource:
     where = f"{path}:{line}"
     given = {} if request.input or EXAMPLE not in names else _example(path, names[EXAMPLE], module)
     inputs: tuple[Input, ...] = of_example(given) or for_parameters(parse(request.input), module, where)
-    first = (inspect.getdoc(make) or f"{attribute} in {path.name}").splitlines()[0]
+    first = (make.__doc__ or f"{attribute} in {path.name}").strip().splitlines()[0]  # not a base class's
     return TorchSource(
         name=name,
         title=first,
