@@ -97,6 +97,13 @@ class Loose(nn.Module):
         return (x + self.shift) * self.offset + self.table[:3] + torch.tensor([1.0, 2.0, 3.0], dtype=x.dtype)
 
 
+class Row(nn.Sequential):
+    """Its modules have numbers for names."""
+
+    def forward(self, input):
+        return super().forward(input) + 1
+
+
 class Half(nn.Module):
     """Asks for float32 within, as RMSNorm does."""
 
@@ -128,6 +135,8 @@ MODELS = {
     "written": (Written, {"x": (3, 4)}),
     "repeated": (Repeated, {"x": (2, 4)}),
     "loose": (Loose, {"x": (2, 3)}),
+    "row": (lambda: Row(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), {"input": (2, 3)}),
+    "sequential": (lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), {"input": (2, 3)}),
 }
 
 

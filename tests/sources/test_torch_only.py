@@ -167,14 +167,14 @@ def test_one_of_a_package():
     [
         ("", "nothing", "defines no nothing"),
         ("thing = 3", "thing", "of type int"),
-        ("def f(): return 3", "f", r"my_model.py:18: f\(\) returned int"),
-        ("def f(): return 1 / 0", "f", r"my_model.py:18: f\(\) raised ZeroDivisionError"),
-        ("import nothing_of_this_name", "make_model", "my_model.py:18: The file raised ModuleNotFoundError"),
+        ("def f(): return 3", "f", r"my_model.py:16: f\(\) returned int"),
+        ("def f(): return 1 / 0", "f", r"my_model.py:16: f\(\) raised ZeroDivisionError"),
+        ("import nothing_of_this_name", "make_model", "my_model.py:16: The file raised ModuleNotFoundError"),
         ("", "make_model", r"Nothing says what goes into forward\(input\)"),
         (
             "def example_inputs(): return [1]",
             "make_model",
-            r"my_model.py:18: example_inputs\(\) cannot be used",
+            r"my_model.py:16: example_inputs\(\) cannot be used",
         ),
         ("def example_inputs(): return {'y': torch.ones(2)}", "make_model", "forward has no 'y'"),
     ],

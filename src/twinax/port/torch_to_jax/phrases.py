@@ -321,8 +321,9 @@ def _is_dropped(item: Op, code: Code) -> bool:
 
 def self_path(path: str) -> str:
     """``layer.0.conv1`` → ``self.layer[0].conv1``."""
-    parts = [f"[{p}]" if p.isdigit() else f".{p}" if p.isidentifier() else f"[{p!r}]" for p in path.split(".")]
-    return "self" + "".join(parts)
+    first, *rest = path.split(".")
+    parts = [f"[{p}]" if p.isdigit() else f".{p}" if p.isidentifier() else f"[{p!r}]" for p in rest]
+    return (f"self.{first}" if first.isidentifier() else f"getattr(self, {first!r})") + "".join(parts)
 
 
 def _slice(args: list[ast.expr], numbers: list[Any]) -> ast.expr | None:

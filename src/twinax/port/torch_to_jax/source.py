@@ -360,7 +360,8 @@ def _children_lines(made: Mapping[str, str]) -> Iterator[str]:
         first, _, rest = path.partition(".")
         groups.setdefault(first, {})[rest] = value
     for first, inner in groups.items():
-        yield f"self.{first} = {_container(inner)}"
+        made = _container(inner)  # the modules of a class derived from nn.Sequential have numbers for names
+        yield f"self.{first} = {made}" if first.isidentifier() else f"setattr(self, {first!r}, {made})"
 
 
 def _container(inner: Mapping[str, str]) -> str:
