@@ -27,25 +27,34 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from support import heading, table
 
 GOAL = 0.95
-LIMIT_S = 240.0
+LIMIT_S = 600.0
 """Longest time that either process of a model may take."""
 HERE = Path(__file__).parent
 QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 """Proof needs no fast code; compiling takes a third of the time so."""
 Record = dict[str, Any]
+WORKERS: set[subprocess.Popen[str]] = set()
+
+
+def stopped(*_: object) -> None:
+    """End the workers too: what was under way is done again next time."""
+    for worker in list(WORKERS):
+        worker.kill()
+    os._exit(1)
 
 
 def main() -> None:
     options = arguments()
     records = known(options.results)
     if not options.table:
+        signal.signal(signal.SIGTERM, stopped)
         heading("PyTorch models ported to JAX, and proved")
         run(options, records)
     report(records)
@@ -68,7 +77,7 @@ def arguments() -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace, records: dict[tuple[str, ...], Record]) -> None:
-    """Every model without a result, one after the other."""
+    """Every model without a result."""
     tool = "torchax" if options.torchax else "twinax"
     todo = [one for one in models() if wanted(one, options, records.get((tool, *one[:2])))]
     begin = time.monotonic()
@@ -84,7 +93,9 @@ def run(options: argparse.Namespace, records: dict[tuple[str, ...], Record]) -> 
 
     done = 0
     with ThreadPoolExecutor(options.jobs) as pool, options.results.open("a") as file:
-        for record in filter(None, pool.map(one, todo)):
+        for record in (future.result() for future in as_completed([pool.submit(one, model) for model in todo])):
+            if record is None:
+                continue
             done += 1
             records[tool, record["library"], record["name"]] = record
             print(json.dumps(record), file=file, flush=True)
@@ -145,14 +156,16 @@ def answer(command: list[str], log: Path) -> Record:
             stderr=errors,
             text=True,
             cwd=HERE,
-            start_new_session=True,
         )
+        WORKERS.add(worker)
         try:
             out, _ = worker.communicate(timeout=LIMIT_S)
         except subprocess.TimeoutExpired:
-            os.killpg(worker.pid, signal.SIGKILL)
+            worker.kill()
             worker.wait()
             return {"outcome": "time limit", "reason": f"{command[2]} took more than {LIMIT_S:g} s"}
+        finally:
+            WORKERS.discard(worker)
     lines = out.strip().splitlines()
     if worker.returncode or not lines:
         return {"outcome": "process died", "reason": f"{command[2]} ended with {worker.returncode}"}
