@@ -55,7 +55,7 @@ def test_a_port_is_proved(proved):
     assert proved.proof.holds
     kinds = {check["name"].split(",")[0] for check in proved.proof.checks}
     assert kinds == {"outputs", "loss", "gradients", "buffers"}
-    assert proved.proof.batches == (4, 5)
+    assert proved.proof.batches == (4, 2)
     assert "dropout as a function at dropout" in proved.proof.limits[0]
     text = (proved.folder / "README.md").read_text()
     assert "NOT PROVED" not in text and "| gradients, train mode, float64 | 6 |" in text
@@ -106,8 +106,10 @@ def test_a_folder_that_is_not_empty_is_refused_before_anything_runs(tmp_path):
 
 def test_a_study_runs_on_a_model_in_pytorch_alone(tmp_path):
     options = Options(input="4x3", quick=True)
-    run, folder = execute(model(tmp_path), ("parity",), options, folder=tmp_path / "run")
-    assert [record.outcome for record in run.records] == ["ok"] * 5
+    # without a bias before BatchNorm: its gradient is rounding alone, and so is what AdamW makes of it
+    text = GOOD.replace("nn.Linear(3, 4)", "nn.Linear(3, 4, bias=False)")
+    run, folder = execute(model(tmp_path, text), ("parity",), options, folder=tmp_path / "run")
+    assert [record.outcome for record in run.records] == ["ok"] * 5, [r.message for r in run.records]
     assert run.twin.title.startswith("A small net: in PyTorch, and in JAX")
     assert "ported from" in run.twin.notes[0]
     assert "class Net(nn.Module)" in run.twin.sources["torch"] and "nnx.Module" in run.twin.sources["jax"]

@@ -20,7 +20,9 @@ from twinax.studies.parity import SINGLE, SMALL
 from twinax.studies.parity_verdict import NOISE, Found, Noise, Verdict, size
 
 MODES = ("eval", "train")
-PARITY_BATCH = 4
+PARITY_BATCH, OTHER_BATCH = 4, 2
+PICTURES = (64, 128)
+"""Sizes of pictures that are tried for the proof, where a model is made for larger ones."""
 FUNCTIONS = (
     "PyTorch calls dropout as a function at {}. The port draws there too; in pair.py it is off on both sides, "
     "since twinax cannot replay such a mask."
@@ -147,6 +149,7 @@ class _Work:
         self.jax = self.crew.worker(self.cells[1])
         self.crew.say("building both sides in float64")
         self._both("build", pair=str(self.stage / folders.PAIR), weights=str(self.stage / folders.WEIGHTS))
+        picture = self._pictures(subject)
         files = {mode: self._files(mode) for mode in MODES}
         for mode in MODES:  # JAX compiles both while torch goes on
             self.jax.send("evaluate", output=files[mode]["jax"], **_setting(mode))
@@ -163,8 +166,16 @@ class _Work:
             evaluations={mode: files[mode]["torch"] for mode in MODES},
             floors=self.floors,
         )
-        proof = replace(self._found(), unproved=unproved)
+        proof = replace(self._found(), unproved=unproved, pictures=(picture,) if picture else ())
         return self._suited(subject, proof) if proof.holds else self._located(proof)
+
+    def _pictures(self, subject: Subject) -> int:
+        """The size of the pictures on which both sides are evaluated; 0 where there are none."""
+        for image in (pixels for pixels in PICTURES if pixels < subject.picture):
+            if all(answer["takes"] for answer in self._both("takes", image=image)):
+                self._both("crop", image=image)
+                return image
+        return subject.picture
 
     def _files(self, name: str) -> dict[str, str]:
         return {side: str(self.crew.scratch / f"{name}-{side}") for side in ("torch", "jax")}
@@ -246,17 +257,19 @@ class _Work:
 
     def _batches(self, subject: Subject, proof: Proof) -> tuple[Proof, bool]:
         """Whether it serves another number of examples, or its own alone."""
-        other, proved = PARITY_BATCH + 1, min(PARITY_BATCH, subject.batch)
+        other, proved = OTHER_BATCH, min(PARITY_BATCH, subject.batch)
         self.crew.say(f"trying a batch of {other}")
         files = self._files("other")
         for worker, side in ((self.torch, "torch"), (self.jax, "jax")):
             worker.send("other_batch", batch=other, output=files[side])
         refused = [worker.receive()["refused"] for worker in (self.torch, self.jax)]
         if not any(refused):
-            found = self._compared(files)["outputs"]
-            errors = self.verdict.judged("outputs", found, "eval mode, float64", lambda kind, names: {})
+            outputs = self._compared(files)["outputs"]
+            errors = self.verdict.judged("outputs", outputs, "eval mode, float64", lambda kind, names: {})
             self.verdict.check(f"outputs, batch of {other}, eval mode, float64", "outputs", errors)
-            return replace(self._found(), unproved=proof.unproved, batches=(proved, other)), False
+            sizes = tuple(sorted({*proof.pictures, subject.picture} - {0}))
+            found = replace(self._found(), unproved=proof.unproved, batches=(proved, other), pictures=sizes)
+            return found, False
         who = "PyTorch" if refused[0] else "JAX"
         limit = (
             f"It serves {proved} examples in a batch and no other number ({who}: {refused[0] or refused[1]})."

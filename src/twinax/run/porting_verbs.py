@@ -48,7 +48,7 @@ def convert(context: Context, *, source: str, request: dict[str, Json], folder: 
     module, inputs = _example(known, context.options.seed)
     first = f"{known.title.rstrip('.')}, in JAX (Flax NNX)."
     ported = ported_of(module, inputs, title=first)
-    subject = _subject(known, request, context.options.seed, len(next(iter(inputs.values()))))
+    subject = _subject(known, module, request, context.options.seed)
     folders.write(Path(folder), ported, subject, known.given)
     return {"subject": vars(subject), "notes": list(ported.notes)}
 
@@ -72,11 +72,11 @@ def _example(source: TorchSource, seed: int) -> tuple[nn.Module, dict[str, Tenso
     return module, more
 
 
-def _subject(source: TorchSource, request: Mapping[str, Json], seed: int, batch: int) -> folders.Subject:
+def _subject(source: TorchSource, module: nn.Module, request: Mapping[str, Json], seed: int) -> folders.Subject:
     from twinax.sources.torch_only.base import parameters
 
     names = tuple(one.name for one in source.inputs)
-    leading = tuple(parameters(source.make(seed))[0][: len(names)]) == names
+    leading = tuple(parameters(module)[0][: len(names)]) == names
     return folders.Subject(
         name=source.name,
         title=source.title.rstrip("."),
@@ -85,7 +85,8 @@ def _subject(source: TorchSource, request: Mapping[str, Json], seed: int, batch:
         inputs=tuple(map(repr, source.inputs)),
         request={key: value for key, value in request.items() if value},
         seed=seed,
-        batch=batch,
+        batch=source.batch,
+        picture=max((one.shape[-1] for one in source.inputs if len(one.shape) == 4), default=0),
         reference=source.name if leading and torch_only.is_callable(source.name) else "",
         shown=source.where.rpartition(":")[0] if torch_only.is_callable(source.name) else "",
     )
@@ -98,9 +99,38 @@ def build(context: Context, *, pair: str, weights: str) -> dict[str, Json]:
     """Build the worker's side of the port, with its weights in place."""
     context.twin = resolve(pair)
     context.weights = checkpoint.read(Path(weights))
-    with _exact(context):
-        context.runner = make_runner(context.cell, context.twin, context.weights)
+    context.runner = make_runner(context.cell, context.twin, context.weights)
     return {}
+
+
+def takes(context: Context, *, image: int) -> dict[str, Json]:
+    """Whether the side takes pictures of this size."""
+    assert context.runner is not None
+    try:
+        context.runner.dropouts(_cropped(context, image))  # no gradients; on the JAX side shapes alone
+    except Exception:  # models fix their size in many ways
+        return {"takes": False}
+    return {"takes": True}
+
+
+def crop(context: Context, *, image: int) -> dict[str, Json]:
+    """Evaluate the side on pictures of this size from now on.
+
+    XLA's float64 convolutions on a CPU are plain loops: large pictures would take minutes.
+    """
+    context.memory["batches"] = [_cropped(context, image)]
+    return {}
+
+
+def _cropped(context: Context, image: int) -> Arrays:
+    full = _full(context, context.cell.size.batch)
+    return {name: array[:, :, :image, :image] if array.ndim == 4 else array for name, array in full.items()}
+
+
+def _full(context: Context, batch: int) -> Arrays:
+    """As many examples, in the size that was ported."""
+    assert context.twin is not None
+    return context.twin.batches(context.twin.config, Size(batch=batch), context.options.seed, 1)[0]
 
 
 @contextlib.contextmanager
@@ -136,28 +166,29 @@ def insensitive(context: Context, *, names: list[str]) -> dict[str, Json]:
 def dropouts(context: Context) -> dict[str, Json]:
     """Paths of the dropout layers that a pass in train mode goes through."""
     assert context.runner is not None
-    return {"paths": [site.path for site in context.runner.dropouts(_batch(context, 0)) if site.rate]}
+    return {"paths": [site.path for site in context.runner.dropouts(_batch(context)) if site.rate]}
 
 
 def narrows(context: Context) -> dict[str, Json]:
     """Whether the torch side computes parts in float32 though its weights are float64."""
     assert context.runner is not None
     context.runner.load(parity_verbs.perturb(context.weights, context.options.seed))
-    plain = context.runner.evaluate(_batch(context, 0), train=False, gradients=False).outputs
+    plain = context.runner.evaluate(_batch(context), train=False, gradients=False).outputs
     with _exact(context):
-        exact = context.runner.evaluate(_batch(context, 0), train=False, gradients=False).outputs
+        exact = context.runner.evaluate(_batch(context), train=False, gradients=False).outputs
     return {"narrows": together(compare(exact, plain).values()) > parity_verbs.STEADY / 10}
 
 
-def _batch(context: Context, seed: int) -> Arrays:
-    assert context.twin is not None
-    return context.twin.batches(context.twin.config, context.cell.size, seed, 1)[0]
+def _batch(context: Context) -> Arrays:
+    """What the side is evaluated on."""
+    kept: list[Arrays] = context.memory.setdefault("batches", [_full(context, context.cell.size.batch)])  # type: ignore[assignment]
+    return kept[0]
 
 
 def other_batch(context: Context, *, batch: int, output: str) -> dict[str, Json]:
     """The outputs for another number of examples, in eval mode; ``refused``: what the side said, or ""."""
-    assert context.runner is not None and context.twin is not None
-    arrays = context.twin.batches(context.twin.config, Size(batch=batch), context.options.seed, 1)[0]
+    assert context.runner is not None
+    arrays = _full(context, batch)
     context.runner.load(parity_verbs.perturb(context.weights, context.options.seed))
     try:
         with _exact(context):
@@ -173,8 +204,7 @@ def keep(
 ) -> dict[str, Json]:
     """Write the test and the reference: what the torch side gave, by mode."""
     assert context.twin is not None
-    seed = context.options.seed
-    batch = context.twin.batches(context.twin.config, context.cell.size, seed, 1)[0]
+    seed, batch = context.options.seed, _batch(context)
     arrays = {f"inputs|{name}": batch[name] for name in context.twin.inputs} | {"seed": np.asarray(seed)}
     for mode, path in evaluations.items():
         for kind in ("outputs", "gradients", "buffers"):
@@ -192,6 +222,8 @@ VERBS: Mapping[str, Verb] = {
         obstacles,
         convert,
         build,
+        takes,
+        crop,
         evaluate,
         noise,
         insensitive,

@@ -45,6 +45,7 @@ class Subject:
         request: What was said beside the name: ``task`` …; only what differs from the default.
         seed: The seed of the weights.
         batch: Examples per batch when speed is measured.
+        picture: Pixels along a side of a picture that goes in; 0 where none does.
         reference: A function that the pair file may name instead of calling ``made``; else empty.
         shown: The user's file, where the source is one.
     """
@@ -57,6 +58,7 @@ class Subject:
     request: Mapping[str, Json]
     seed: int
     batch: int
+    picture: int = 0
     reference: str = ""
     shown: str = ""
 
@@ -85,6 +87,7 @@ class Proof:
         first_difference: The first module whose output differs (``kind``, ``path``, ``error``), or None.
         unproved: Parameters that no output depends on.
         batches: Numbers of examples for which the two sides agreed.
+        pictures: Sizes of pictures for which they did; empty where there are none.
         limits: What is not as in PyTorch, or was not proved, in sentences.
     """
 
@@ -92,6 +95,7 @@ class Proof:
     first_difference: Mapping[str, Json] | None = None
     unproved: Sequence[str] = ()
     batches: Sequence[int] = ()
+    pictures: Sequence[int] = ()
     limits: Sequence[str] = field(default_factory=tuple)
 
     @property

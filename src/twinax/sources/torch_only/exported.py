@@ -43,6 +43,9 @@ def _unflattened(program: ExportedProgram) -> nn.Module:
     from torch.export import unflatten
 
     module = unflatten(program)
+    for part in module.modules():
+        for node in getattr(getattr(part, "graph", None), "nodes", ()):
+            node.meta.pop("val", None)  # symbolic sizes, which cannot be copied with the module
     signature, inner = inspect.signature(program.module().forward), module.forward
 
     def forward(*arguments: Any, **named: Any) -> Any:

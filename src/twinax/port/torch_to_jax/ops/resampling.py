@@ -48,16 +48,16 @@ def upsample_nearest(
     center: float = 0.0,
 ) -> Array:
     """The pixel at ⌊(i + center) · old size / new size⌋ for each spatial axis of (N, C, …)."""
-    precision = np.float64 if input.dtype == jnp.float64 else np.float32  # torch rounds so
+    precision = np.float64 if input.dtype == jnp.float64 else np.float32  # torch rounds like this
     for axis, size, new, scale in new_sizes(input, output_size, scale_factors):
         if scale * new == size and new % size == 0:
             input = jnp.repeat(input, new // size, axis)
         elif center == 0 and new in (size, 2 * size):  # torch's gradient takes other pixels than its result
             raise NotImplementedError("aten.upsample_nearest by such a factor is not ported: give the new size")
         else:
-            nearest = (np.arange(new, dtype=precision) + precision(center)) * precision(scale)
-            nearest = np.minimum(nearest.astype(np.float32).astype(int), size - 1)
-            input = jnp.take(input, nearest, axis)
+            nearest = (np.arange(new) + center) * float(precision(scale)) - center
+            nearest = nearest.astype(np.float32) + np.float32(center)
+            input = jnp.take(input, np.minimum(nearest.astype(int), size - 1), axis)
     return input
 
 
