@@ -213,7 +213,9 @@ def wrapped(line: str) -> list[str]:
     called = (
         code[start] != "(" or code[start - 1 : start].isalnum() or code[start - 1 : start] in ("_", ")", "]")
     )
-    if len(parts) == 1 and not called:  # brackets around one expression: with a comma they would be a tuple
+    if len(parts) == 1 and (
+        not called or " for _ in " in inner
+    ):  # brackets around one expression: with a comma they would be a tuple
         return [code[: start + 1], *wrapped(f"{indent}    {inner}"), indent + code[end:]]
     return [code[: start + 1], *_filled(parts, f"{indent}    "), indent + code[end:]]
 
