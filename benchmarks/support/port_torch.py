@@ -33,6 +33,8 @@ from twinax.studies.parity_verbs import nudge_wide, perturb
 SEED = 0
 RATES = ("drop_prob", "drop_path_prob", "layerdrop", "drop_path_rate", "drop_path", "drop_rate")
 """Attributes that hold rates of stochastic depth: the proof is without it, as it is without dropout."""
+LAYERDROP = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
+"""The same in a configuration: above zero a branch on a random number, which torch.export cannot follow."""
 
 
 def main(library: str, name: str, folder: Path) -> dict[str, Any]:
@@ -90,9 +92,10 @@ def last_line(error: Exception) -> str:
 def deterministic(module: torch.nn.Module) -> None:
     """Switch stochastic depth off."""
     for layer in module.modules():
-        for name in RATES:
-            if isinstance(getattr(layer, name, None), float):
-                setattr(layer, name, 0.0)
+        for owner, names in ((layer, RATES), (getattr(layer, "config", None), LAYERDROP)):
+            for name in names:
+                if isinstance(getattr(owner, name, None), float):
+                    setattr(owner, name, 0.0)
 
 
 def move(module: torch.nn.Module) -> None:
