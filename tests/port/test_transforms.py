@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from test_source import Stack, example, load, perturbed
+from test_emitted_source import Stack, example, load, perturbed
 
 from twinax.port.torch_to_jax import convert
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import subprocess
@@ -199,8 +200,10 @@ def test_a_saved_program(tmp_path):
     path = tmp_path / "net.pt2"
     torch.export.save(program, path)
     assert passes(str(path)) == {"input": (3, 3)}
-    again = resolve(str(path)).make(0).state_dict()
-    assert all(torch.equal(again[name], tensor) for name, tensor in net.state_dict().items())
+    again = resolve(str(path)).make(0)
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in net.state_dict().items())
+    other, x = copy.deepcopy(again).double(), torch.ones(2, 3)
+    torch.testing.assert_close(other(x.double()).float(), again(x))  # with weights of its own
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(UserFileError, match=r"net.pt2:1: torch.export.load cannot read"):
         resolve(str(path))
@@ -234,7 +237,9 @@ def test_inputs_that_leave_a_parameter_out_are_passed_by_name(tmp_path):
     source = resolve(name, Request(**request))
     inputs = tensors_of(source.example(0, 2))
     assert list(inputs) == ["input_features", "decoder_input_ids"]
-    assert made(name, list(inputs), 0, **request)(*inputs.values()).logits.shape == (2, 10, 50)
+    model = made(name, list(inputs), 0, **request)
+    assert model(*inputs.values()).logits.shape == (2, 10, 50)
+    assert copy.deepcopy(model).forward.__self__ is not model
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MethodType
 from typing import Any
 
 import torch
@@ -24,17 +25,20 @@ def by_name(module: nn.Module, names: Sequence[str], *, silent: bool = False, ex
     leading = parameters(module)[0][: len(names)] == list(names)
     if leading and not (silent or exact):
         return module
-    forward = module.forward
+    own = module.forward
+    forward = getattr(
+        own, "__func__", lambda self, **given: own(**given)
+    )  # the latter where a person put it there
 
-    def called(*arguments: Any) -> Any:
+    def called(self: nn.Module, *arguments: Any) -> Any:
         given = dict(zip(names, arguments, strict=True))
-        if exact and next(module.parameters()).dtype == torch.float64:
+        if exact and next(self.parameters()).dtype == torch.float64:
             with Exact():
-                return forward(**given)
-        if silent and module.training:
+                return forward(self, **given)
+        if silent and self.training:
             with Silent():
-                return forward(**given)
-        return forward(**given)
+                return forward(self, **given)
+        return forward(self, **given)
 
-    module.forward = called
+    module.forward = MethodType(called, module)  # a method: it follows when the module is copied
     return module

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,14 +47,16 @@ def _unflattened(program: ExportedProgram) -> nn.Module:
     for part in module.modules():
         for node in getattr(getattr(part, "graph", None), "nodes", ()):
             node.meta.pop("val", None)  # symbolic sizes, which cannot be copied with the module
-    signature, inner = inspect.signature(program.module().forward), module.forward
+    signature, inner = inspect.signature(program.module().forward), type(module).forward
 
-    def forward(*arguments: Any, **named: Any) -> Any:
+    def forward(self: Any, *arguments: Any, **named: Any) -> Any:
         bound = signature.bind(*arguments, **named)
-        return inner(*bound.args, **bound.kwargs)
+        return inner(self, *bound.args, **bound.kwargs)
 
-    forward.__signature__ = signature  # type: ignore[attr-defined]
-    module.forward = forward
+    me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    parameters = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in signature.parameters.values()]
+    forward.__signature__ = inspect.Signature([me, *parameters])  # type: ignore[attr-defined]
+    module.forward = MethodType(forward, module)  # a method: it follows when the module is copied
     return module
 
 

@@ -279,14 +279,14 @@ def test_dropout_takes_a_key_and_repeats_with_it(tmp_path):
 
 
 def test_a_branch_on_data_is_refused_with_its_line():
-    with pytest.raises(CannotPort, match=r"test_source\.py:\d+"):
+    with pytest.raises(CannotPort, match=r"test_emitted_source\.py:\d+"):
         convert(Branch(), example({"x": (2, 3)}))
 
 
 def test_every_obstacle_is_listed_with_its_line():
     found = obstacles(Odd(), example({"x": (2, 3)}))
     assert any("airy" in one.operation for one in found)
-    assert all("test_source.py" in one.where for one in found)
+    assert all("test_emitted_source.py" in one.where for one in found)
     with pytest.raises(CannotPort, match="airy"):
         convert(Odd(), example({"x": (2, 3)}))
 
