@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch.utils._pytree import tree_flatten, tree_map
+from torch_promotion import common_dtype
 
 from twinax.port.torch_to_jax.ops.base import FUNCTIONS, RESULTS
-from twinax.port.torch_to_jax.promotion import common_dtype
 
 DROPPED = ("device", "layout", "pin_memory", "memory_format", "non_blocking", "generator")
 EXAMPLES = int(os.environ.get("TWINAX_EXAMPLES", "2"))
@@ -49,8 +49,7 @@ def agree(name, *args, gradients=True, tolerance=None, constants=(), **kwargs):
     Gradients with respect to every float tensor among the arguments, in float64 only, from a random direction;
     ``constants`` are those with respect to which torch has none.
     """
-    packet, overload = name.split(".")
-    operation = getattr(getattr(torch.ops.aten, packet), overload)
+    operation = overload(name)
     floats = [
         t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor) and t.is_floating_point()
     ]
@@ -70,6 +69,12 @@ def agree(name, *args, gradients=True, tolerance=None, constants=(), **kwargs):
             _compare_gradients(name, expected, got, theirs_in, vjp, tolerance or 1e-10)
 
 
+def overload(name):
+    """torch's operation of that name: of ATen, unless another library stands in front."""
+    *library, packet, one = name.split(".")
+    return getattr(getattr(getattr(torch.ops, *library or ["aten"]), packet), one)
+
+
 def _filled(name, kwargs, expected):
     """The result's dtype, where the function must be told it."""
     wanted = inspect.signature(FUNCTIONS[name]).parameters.get("dtype")
@@ -81,7 +86,7 @@ def _filled(name, kwargs, expected):
 def _ours(name, args, kwargs, floats):
     """Our results, and their vjp with respect to the float tensors."""
     kwargs = {k: v for k, v in kwargs.items() if k not in DROPPED}
-    common = common_dtype(name, args, kwargs)
+    common = common_dtype(name, overload(name), args, kwargs)
 
     def call(values):
         swap = dict(zip(map(id, floats), values, strict=True))

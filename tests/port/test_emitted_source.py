@@ -291,6 +291,43 @@ def test_every_obstacle_is_listed_with_its_line():
         convert(Odd(), example({"x": (2, 3)}))
 
 
+class Below(nn.Module):
+    def forward(self, x):
+        return x.t().as_strided((2, 2), (1, 1)) + x[1:].as_strided((2, 2), (1, 1)), torch.any(x.to(torch.uint8))
+
+
+def test_what_reads_the_memory_below_a_view_is_refused():
+    found = obstacles(Below(), example({"x": (3, 3)}))
+    assert [one.operation for one in found] == [
+        "aten.as_strided.default of a view",
+        "aten.any.default of uint8",
+    ]
+
+
+class Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(0)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return Gate.apply(self.line(x)).sum()
+
+
+def test_a_backward_that_the_export_leaves_out_is_named():
+    (note,) = convert(Gated(), example({"x": (3, 2)})).notes
+    assert note.startswith("Gate (test_emitted_source.py:")
+
+
 def test_long_lines_are_broken_without_changing_what_they_mean():
     long = "x = f((alpha_beta_gamma_delta + 1) // 2 * (" + " + ".join(["some_long_name"] * 9) + " + 3))"
     for line in (long, "y = " + long[4:].replace("f(", "f(first_argument, key=")):

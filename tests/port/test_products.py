@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+import transformers.integrations.moe  # noqa: F401 - has an operation of its own
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
@@ -196,6 +197,9 @@ def test_products_of_groups():
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
         for here, there in zip(pull(jnp.cos(ours)), wanted(jnp.cos(ours)), strict=True):
             np.testing.assert_allclose(here, there, rtol=1e-12)
+    groups = torch.tensor([2, 2, 5, 6])  # nothing is multiplied after the last
+    for rows in (6, 8):
+        agree("transformers.grouped_mm_fallback.default", draw((rows, 3), 0), draw((4, 3, 2), 1), groups)
     half = torch.bfloat16
     offs = torch.tensor([3, 3, 8], dtype=torch.int32)
     agree(

@@ -77,6 +77,19 @@ def test_any_and_all(x, data, keepdim):
 
 
 @some
+@given(
+    x=inputs([torch.float64, torch.float32]),
+    bins=st.integers(1, 9),
+    low=st.integers(-3, 1),
+    wide=st.integers(0, 5),
+)
+def test_histograms(x, bins, low, wide):
+    if wide or low == 0:
+        agree("histc.default", x, bins, low, low + wide, gradients=False) if x.numel() else None
+    agree("histc.default", torch.arange(bins, dtype=x.dtype), bins, 0, max(bins - 1, 1), gradients=False)
+
+
+@some
 @given(x=inputs(smallest=1), data=st.data(), keepdim=st.booleans(), seed=seeds)
 def test_extremes(x, data, keepdim, seed):
     dims = data.draw(dims_of(x))

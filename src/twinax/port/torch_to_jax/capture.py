@@ -20,6 +20,7 @@ import torch
 from torch import fx, nn
 from torch.export import Dim
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils._pytree import TreeSpec
 
 from twinax.errors import CannotPort, Unsupported
@@ -289,7 +290,7 @@ class _Reader:
                 self.program.values[result] = _value(part)
         self.program.statements.append(
             Statement(
-                name,
+                name + _peculiar(node, name),
                 *self._arguments(node, name, value),
                 results,
                 _levels(node),
@@ -387,6 +388,21 @@ def _operation(node: fx.Node) -> str:
         if isinstance(node.target, torch._ops.OpOverload)
         else str(getattr(node.target, "__name__", node.target))
     )
+
+
+def _peculiar(node: fx.Node, name: str) -> str:
+    """What makes this use of the operation another one, for which the table has no entry; mostly nothing."""
+    first = node.args[0] if node.args else None
+    tensor = first.meta.get("val") if isinstance(first, fx.Node) else None
+    if not isinstance(tensor, torch.Tensor):
+        return ""
+    if name.startswith("as_strided"):
+        whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.itemsize
+        if not (tensor.is_contiguous() and statically_known_true(whole)):
+            return " of a view"  # it reads the memory below, which JAX does not know
+    if name.split(".")[0] in ("any", "all") and tensor.dtype == torch.uint8:
+        return " of uint8"  # the result is uint8 too
+    return ""
 
 
 def _value(tensor: torch.Tensor) -> Value:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,10 +61,7 @@ def convert(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, titl
     text = source(made, root, title or f"{type(module).__name__} in JAX (Flax NNX).")
     constants = {n: _narrowed(a) for p in programs.values() for n, a in p.constants.items() if f"{n!r}" in text}
     weights = {n: _numpy(t) for n, t in _own(module).items() if n in _names(root)}
-    notes = ("num_batches_tracked, torch's count of batches, is left out: nothing reads it.",)
-    return Ported(
-        text, weights, constants, notes if any("num_batches_tracked" in n for n in _own(module)) else ()
-    )
+    return Ported(text, weights, constants, (*_counted(module), *_own_backwards(module, inputs)))
 
 
 def obstacles(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[Unsupported, ...]:
@@ -95,6 +95,46 @@ def _unsupported(made: list[Class]) -> tuple[Unsupported, ...]:
                     if reason is not None:
                         found[reason] = None
     return tuple(found)
+
+
+def _counted(module: torch.nn.Module) -> list[str]:
+    counts = any(name.endswith("num_batches_tracked") for name in _own(module))
+    return ["num_batches_tracked, torch's count of batches, is left out: nothing reads it."] if counts else []
+
+
+def _own_backwards(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[str]:
+    """Of functions with a backward of their own: the export keeps the forward alone, and the proof shows whether that does."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    made = copy.deepcopy(module).eval()
+    try:
+        with torch.enable_grad():
+            outputs = tree_leaves(made(**inputs))
+    except Exception:  # a model for other dtypes, or another device
+        return []
+    waiting = [t.grad_fn for t in outputs if isinstance(t, torch.Tensor) and t.grad_fn is not None]
+    seen, found = set(waiting), {}
+    while waiting:
+        node = waiting.pop()
+        function = getattr(node, "_forward_cls", None)
+        if function is not None:
+            found[function.__name__] = _line_of(function)
+        following = {other for other, _ in node.next_functions if other is not None} - seen
+        seen |= following
+        waiting += following
+    return [
+        f"{name}{where} has a backward of its own, which torch.export leaves out: the port's gradient is that of "
+        "its forward."
+        for name, where in found.items()
+    ]
+
+
+def _line_of(function: type) -> str:
+    try:
+        return f" ({Path(inspect.getsourcefile(function) or '').name}:{inspect.getsourcelines(function)[1]})"
+    except (TypeError, OSError):
+        return ""
 
 
 def _names(root: Any) -> set[str]:

@@ -419,14 +419,21 @@ def unsupported(op: Op, code: Code, index: int, where: str) -> Unsupported | Non
         return None
     entry = table.read().get(op.op)
     if entry is None:
-        return Unsupported(f"aten.{op.op}", where, "This operation is not in the table: express it by others.")
+        return Unsupported(
+            torch_name(op.op), where, "This operation is not in the table: express it by others."
+        )
     if entry.results and any(r and i not in entry.results for i, r in enumerate(op.results)):
-        return Unsupported(f"aten.{op.op}", where, "A result of it is used that has no counterpart in JAX.")
+        return Unsupported(torch_name(op.op), where, "A result of it is used that has no counterpart in JAX.")
     try:
         expressions.bound(entry, [_stand_in(a) for a in op.args], {k: _stand_in(v) for k, v in op.kwargs})
     except TypeError as error:
-        return Unsupported(f"aten.{op.op} with {error}", where, "Leave that argument out.")
+        return Unsupported(f"{torch_name(op.op)} with {error}", where, "Leave that argument out.")
     return None
+
+
+def torch_name(op: str) -> str:
+    """An operation's full name: of ATen, unless another library stands in front."""
+    return op if op.split(" ")[0].count(".") > 1 else f"aten.{op}"
 
 
 def _stand_in(value: Any) -> ast.expr:

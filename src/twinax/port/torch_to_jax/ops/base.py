@@ -27,7 +27,7 @@ def aten(
     torch's result, ``key`` with a fresh PRNG key.
 
     Args:
-        names: Such as ``add.Tensor``, ``softmax.int``.
+        names: Such as ``add.Tensor``, ``softmax.int``; ``library.name.overload`` of another library than ATen.
         promote: torch's type promotion: every tensor is cast to the operation's common dtype before the call,
             unless it has it already (a number is left as it is, and weakly typed).
         whole: Written into the model as a function of its own and called there. Otherwise a function that is

@@ -88,13 +88,10 @@ def binary_cross_entropy_with_logits(
 @aten("kl_div.default", whole=True)
 def kl_div(x: Array, target: Array, reduction: int = 1, *, log_target: bool = False) -> Array:
     """t·(log t − x) of log probabilities x; 0 where t is 0."""
-    loss = jnp.exp(target) * (target - x) if log_target else x_log_x(target) - target * x
+    loss = (
+        jnp.exp(target) * (target - x) if log_target else jax.scipy.special.xlogy(target, target) - target * x
+    )
     return reduced(loss, reduction)
-
-
-def x_log_x(x: Array) -> Array:
-    """x·log x, and 0 at 0."""
-    return jnp.where(x == 0, 0, x * jnp.log(jnp.where(x == 0, 1, x)))
 
 
 @aten("poisson_nll_loss.default", whole=True)

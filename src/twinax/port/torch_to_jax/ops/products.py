@@ -130,7 +130,7 @@ def trace(x: Array, *, dtype: jnp.dtype) -> Array:
     return jnp.trace(x, dtype=dtype)
 
 
-@aten("_grouped_mm.default", whole=True)
+@aten("_grouped_mm.default", "transformers.grouped_mm_fallback.default", whole=True)
 def grouped_product(
     x: Array,
     mat2: Array,

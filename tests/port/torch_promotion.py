@@ -1,4 +1,4 @@
-"""torch's type promotion: the dtype in which an operation computes. Imports torch."""
+"""torch's type promotion: the dtype in which an operation computes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from torch.utils._pytree import tree_leaves
 from twinax.port.torch_to_jax import table
 
 
-def common_dtype(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.dtype | None:
-    """The dtype to which the tensors of ``aten.<name>`` are cast; None where the operation casts none.
+def common_dtype(
+    name: str, operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> torch.dtype | None:
+    """The dtype to which the tensors of ``operation``, ``aten.<name>``, are cast; None where the operation casts none.
 
     Numbers count as torch's: a float among integers makes the default float dtype, 0-d tensors count only where
     they are of a higher kind (https://docs.pytorch.org/docs/stable/tensor_attributes.html#type-promotion-doc).
     """
     if not _entries()[name].promote:
         return None
-    operands = [
-        x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor | float | int | torch.SymInt)
-    ]
+    kinds = {a.name: str(a.type) for a in operation._schema.arguments}
+    given = {**dict(zip(kinds, args, strict=False)), **kwargs}
+    values = [value for key, value in given.items() if "Tensor" in kinds[key] or kinds[key] == "number"]
+    operands = [x for x in tree_leaves(values) if isinstance(x, torch.Tensor | float | int)]
     dims = [x for x in operands if isinstance(x, torch.Tensor) and x.dim() > 0]
     zeros = [x for x in operands if isinstance(x, torch.Tensor) and x.dim() == 0]
     numbers = [x for x in operands if not isinstance(x, torch.Tensor)]
@@ -49,7 +52,7 @@ def _highest(tensors: Sequence[torch.Tensor]) -> torch.dtype | None:
 def _number(numbers: Sequence[Any]) -> torch.dtype | None:
     if not numbers:
         return None
-    if any(isinstance(n, float | torch.SymFloat) for n in numbers):
+    if any(isinstance(n, float) for n in numbers):
         return torch.get_default_dtype()
     return torch.bool if all(isinstance(n, bool) for n in numbers) else torch.int64
 
