@@ -15,7 +15,7 @@ from twinax.port.torch_to_jax import table
 def common_dtype(
     name: str, operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> torch.dtype | None:
-    """The dtype to which the tensors of ``operation``, ``aten.<name>``, are cast; None where the operation casts none.
+    """The dtype to which the tensors of an operation are cast; None where it casts none.
 
     Numbers count as torch's: a float among integers makes the default float dtype, 0-d tensors count only where
     they are of a higher kind (https://docs.pytorch.org/docs/stable/tensor_attributes.html#type-promotion-doc).

@@ -103,7 +103,7 @@ def _counted(module: torch.nn.Module) -> list[str]:
 
 
 def _own_backwards(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[str]:
-    """Of functions with a backward of their own: the export keeps the forward alone, and the proof shows whether that does."""
+    """Functions with a backward of their own. The export keeps the forward; the proof shows if that does."""
     import torch
     from torch.utils._pytree import tree_leaves
 
@@ -124,8 +124,8 @@ def _own_backwards(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) 
         seen |= following
         waiting += following
     return [
-        f"{name}{where} has a backward of its own, which torch.export leaves out: the port's gradient is that of "
-        "its forward."
+        f"{name}{where} has a backward of its own, which torch.export leaves out: the port's gradient is that "
+        "of its forward."
         for name, where in found.items()
     ]
 

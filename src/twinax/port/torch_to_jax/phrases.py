@@ -419,9 +419,7 @@ def unsupported(op: Op, code: Code, index: int, where: str) -> Unsupported | Non
         return None
     entry = table.read().get(op.op)
     if entry is None:
-        return Unsupported(
-            torch_name(op.op), where, "This operation is not in the table: express it by others."
-        )
+        return Unsupported(torch_name(op.op), where, "It is not in the table: express it by others.")
     if entry.results and any(r and i not in entry.results for i, r in enumerate(op.results)):
         return Unsupported(torch_name(op.op), where, "A result of it is used that has no counterpart in JAX.")
     try:

@@ -88,9 +88,8 @@ def binary_cross_entropy_with_logits(
 @aten("kl_div.default", whole=True)
 def kl_div(x: Array, target: Array, reduction: int = 1, *, log_target: bool = False) -> Array:
     """t·(log t − x) of log probabilities x; 0 where t is 0."""
-    loss = (
-        jnp.exp(target) * (target - x) if log_target else jax.scipy.special.xlogy(target, target) - target * x
-    )
+    entropy = jax.scipy.special.xlogy(target, target)
+    loss = jnp.exp(target) * (target - x) if log_target else entropy - target * x
     return reduced(loss, reduction)
 
 
