@@ -43,7 +43,7 @@ def count_nonzero(x: Array, dim: int | tuple[int, ...] | None = None) -> Array:
 
 @aten("histc.default", whole=True)
 def histogram(x: Array, bins: int = 100, min: float = 0, max: float = 0) -> Array:
-    """Number of values in each of ``bins`` equal parts of min to max; of x's own range where these are equal."""
+    """Number of values in each of the equal parts of min to max; of the range of x where both are equal."""
     low, high = (jnp.min(x), jnp.max(x)) if min == max else (min, max)
     place = jnp.clip((x - low) / (high - low) * bins, 0, bins - 1).astype(int)
     return jnp.zeros(bins, x.dtype).at[place].add((low <= x) & (x <= high))
