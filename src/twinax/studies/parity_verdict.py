@@ -10,6 +10,7 @@ from twinax.records import Json
 
 BOUND = 1e-9
 NOISE = 100.0  # a tensor within this many times the rounding noise is nothing but rounding
+SQUARES = "exp_avg_sq."  # AdamW's running mean of squared gradients
 NARROW = 5.0  # neither side's float32 error may exceed the other's by more than this factor;
 NARROW_FLOOR = 1e-6  # errors below this, eight units in the last place of float32, count as this
 DRIFT = 100.0  # a port starts with the rounding of every operation, the envelope with that of the weights
@@ -68,7 +69,7 @@ class Verdict:
         doubtful = [name for name, (error, _, _, fault) in found.items() if size(error) > BOUND and not fault]
         floors = noise(kind, doubtful) if doubtful else {}
         for name, (error, norm, gap, fault) in found.items():
-            if name in floors and max(norm, size(gap)) <= NOISE * floors[name]:
+            if name in floors and max(norm, size(gap)) <= allowance(name) * floors[name]:
                 error = 0.0
             errors[name] = error
             if size(error) > BOUND:
@@ -172,6 +173,11 @@ class Verdict:
             ],
             "first_difference": self.first_difference(),
         }
+
+
+def allowance(name: str) -> float:
+    """How many times the rounding noise a tensor may be, and still be nothing else; squares, the square."""
+    return NOISE**2 if name.startswith(SQUARES) else NOISE
 
 
 def drops_right(own: Mapping[str, Json], rate: float) -> bool:
