@@ -31,6 +31,8 @@ NOTHING = ("clone", "alias", "lift_fresh_copy", "contiguous")
 """Operations that give their argument: nothing is written through views any more."""
 SIZED = ("view.default", "reshape.default", "_unsafe_view.default", "expand.default")
 """Operations whose sizes are those of the result: -1 is written out; one export has it and another not."""
+SUMS = ("add.Tensor", "add.Scalar")
+BOTH = ("__and__.Tensor", "bitwise_and.Tensor", "logical_and.default")
 ITEMS = ("item.default", "_local_scalar_dense.default")
 JOINED = ("cat.default", "concat.default", "concatenate.default")
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range", "sym_constrain_range_for_size")
@@ -271,8 +273,8 @@ class _Reader:
             self.values[node] = self.values[source][index]  # type: ignore[index]
         elif name.split(".")[0] in CHECKS:
             return
-        elif self._does_nothing(node, name, value):
-            self.values[node] = self._read(node.args[0])
+        elif (same := self._same(node, name, value)) is not None:
+            self.values[node] = self._read(same)
         else:
             self._statement(node, name, value)
 
@@ -322,21 +324,21 @@ class _Reader:
             return DType(str(argument).removeprefix("torch."))
         return _number(argument)
 
-    def _does_nothing(self, node: fx.Node, name: str, value: Any) -> bool:
-        """Whether the operation gives its first argument as it is."""
+    def _same(self, node: fx.Node, name: str, value: Any) -> fx.Node | None:
+        """The argument that the operation gives as it is, if it does."""
+        first, second = (*node.args, None, None)[:2]
         if name.split(".")[0] in NOTHING:
-            return not self._in_dropout(node)
-        first = node.args[0] if node.args else None
+            return None if self._in_dropout(node) else first  # type: ignore[return-value]
+        if name not in (*SIZED, *SUMS, *BOTH, "slice.Tensor"):
+            return None
+        if name in BOTH and _is_true(first) and isinstance(second, fx.Node):
+            first, second = second, first
         source = self.values.get(first) if isinstance(first, fx.Node) else None
-        if name not in (*SIZED, "add.Tensor", "add.Scalar"):
-            return False
         if not isinstance(source, Ref) or self.program.values[source.name] != _value(value):
-            return False
-        if name in SIZED:
-            return True
-        return (
-            name in ("add.Tensor", "add.Scalar") and node.args[1] == 0 and not isinstance(node.args[1], fx.Node)
-        )
+            return None
+        zero = name in SUMS and not isinstance(second, fx.Node) and second == 0
+        whole = name in SIZED or name == "slice.Tensor"  # a slice of the same size is of all that there is
+        return first if zero or whole or (name in BOTH and _is_true(second)) else None  # type: ignore[return-value]
 
     def _in_dropout(self, node: fx.Node) -> bool:
         levels = _levels(node)
@@ -380,6 +382,13 @@ def refs(value: Any) -> Iterator[Ref]:
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from refs(item)
+
+
+def _is_true(argument: Any) -> bool:
+    """Whether an argument is the one number True."""
+    if not isinstance(argument, fx.Node) or _operation(argument) not in ("ones.default", "new_ones.default"):
+        return False
+    return argument.meta["val"].dtype == torch.bool and argument.meta["val"].dim() == 0
 
 
 def _operation(node: fx.Node) -> str:

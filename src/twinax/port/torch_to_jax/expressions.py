@@ -12,6 +12,8 @@ from twinax.port.torch_to_jax.table import Entry
 
 DROPPED = ("device", "layout", "pin_memory", "memory_format", "non_blocking", "generator", "requires_grad")
 UNKNOWN = object()
+ASKED = {"any": any, "set": set, "len": len, "isinstance": isinstance, "str": str}
+"""What a test on constants may call."""
 SAME = "same_dtype"
 """Stands for a result's dtype where the operand has it already: a cast to it is left out."""
 
@@ -119,7 +121,7 @@ class Substitute(ast.NodeTransformer):
         test = self.visit(node.test)
         answer = decided(test)
         if answer is UNKNOWN:
-            return ast.IfExp(test, self.visit(node.body), self.visit(node.orelse))
+            return ast.IfExp(_undecided(test), self.visit(node.body), self.visit(node.orelse))
         return self.visit(node.body if answer else node.orelse)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -128,12 +130,28 @@ class Substitute(ast.NodeTransformer):
             if node.func.attr == "astype" and text(node.args[0]) == SAME:
                 return node.func.value
             if node.func.attr == "reshape" and isinstance(node.args[0], ast.Tuple) and node.args[0].elts:
-                node.args = node.args[0].elts  # x.reshape(2, 3) rather than x.reshape((2, 3))
+                node.args = _left_open(node.args[0].elts)  # x.reshape(2, 3) rather than x.reshape((2, 3))
         # nobody writes these: they are what the functions do anyhow
         node.keywords = [
             k for k in node.keywords if not (k.arg in ("keepdims", "dtype", "where") and _is_default(k))
         ]
         return node
+
+
+def _left_open(sizes: list[ast.expr]) -> list[ast.expr]:
+    """The sizes, with -1 for one that is computed."""
+    computed = [place for place, size in enumerate(sizes) if isinstance(size, ast.BinOp)]
+    if len(computed) != 1:
+        return sizes
+    return [literal(-1) if place == computed[0] else size for place, size in enumerate(sizes)]
+
+
+def _undecided(test: ast.expr) -> ast.expr:
+    """The part of a test that its constants leave open."""
+    if not isinstance(test, ast.BoolOp):
+        return test
+    values = [value for value in test.values if decided(value) is UNKNOWN]
+    return values[0] if len(values) == 1 else ast.BoolOp(test.op, values)
 
 
 def _is_default(keyword: ast.keyword) -> bool:
@@ -155,8 +173,11 @@ def decided(test: ast.expr) -> Any:
         if _is_none(test.comparators[0]):
             return _is_none(test.left) == isinstance(test.ops[0], ast.Is)
         return UNKNOWN
-    if is_constant(test):
-        return eval(compile(ast.Expression(ast.fix_missing_locations(copy.deepcopy(test))), "", "eval"), {})
+    if not any(
+        isinstance(n, ast.Attribute) or (isinstance(n, ast.Name) and n.id not in ASKED) for n in ast.walk(test)
+    ):
+        code = compile(ast.Expression(ast.fix_missing_locations(copy.deepcopy(test))), "", "eval")
+        return eval(code, {"__builtins__": ASKED})
     return UNKNOWN
 
 
@@ -177,5 +198,37 @@ def subscript(base: ast.expr, items: list[ast.expr | None]) -> ast.expr:
 
 
 def text(node: ast.expr) -> str:
-    """The expression as source."""
-    return ast.unparse(ast.fix_missing_locations(copy.deepcopy(node)))
+    """The expression as source; ``x.shape[0], x.shape[1]`` is written ``*x.shape[:2]``."""
+    plain = ast.unparse(ast.fix_missing_locations(copy.deepcopy(node)))
+    if ".shape[0], " not in plain:
+        return plain
+    return ast.unparse(ast.fix_missing_locations(_Leading().visit(parsed(plain))))
+
+
+class _Leading(ast.NodeTransformer):
+    """Writes the first sizes of an array as one slice of its shape."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        node.args = _sliced(node.args)
+        return node
+
+    def visit_Tuple(self, node: ast.Tuple) -> ast.AST:
+        self.generic_visit(node)
+        node.elts = _sliced(node.elts)
+        return node
+
+
+def _sliced(items: list[ast.expr]) -> list[ast.expr]:
+    for start, item in enumerate(items):
+        of = ast.unparse(item).removesuffix(".shape[0]")
+        count = 0
+        while start + count < len(items) and ast.unparse(items[start + count]) == f"{of}.shape[{count}]":
+            count += 1
+        if count > 1:
+            return [
+                *items[:start],
+                ast.Starred(parsed(f"{of}.shape[:{count}]")),
+                *_sliced(items[start + count :]),
+            ]
+    return items

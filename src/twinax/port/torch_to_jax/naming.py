@@ -51,7 +51,13 @@ def parameters(forward: Callable[..., Any], callers: list[str]) -> list[str]:
     used = sorted(read, key=lambda p: (p.default is not p.empty, first[p.name]))
     optional = {p.name for p in used if p.default is not p.empty}
     free = [p.name for p in used if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in optional & set(callers)]
-    return [name if name in optional or not free else free.pop(0) for name in callers]
+    return [name if name in optional or not free else free.pop(_likeliest(name, free)) for name in callers]
+
+
+def _likeliest(name: str, free: list[str]) -> int:
+    """The place of a parameter that shares a word with what the caller has; else of the first."""
+    words = set(name.split("_"))
+    return next((place for place, other in enumerate(free) if words & set(other.split("_"))), 0)
 
 
 def _first_uses(source: str) -> dict[str, tuple[int, int]]:

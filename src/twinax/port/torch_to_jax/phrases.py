@@ -69,11 +69,13 @@ class Scope:
         used: Names of the table's functions and of libraries (filled in here).
         weights: Float parameters of the module or below: ``self.dense.weight``.
         taken: Names of the module's own attributes.
+        idle: Dropout layers of the module that it never calls: name → rate.
     """
 
     holes: list[str]
     weights: list[str]
     taken: set[str]
+    idle: dict[str, float]
     attributes: set[str] = field(default_factory=set)
     dropouts: dict[str, ast.expr] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
@@ -198,6 +200,10 @@ class Phrases:
         return self._table_call(item, args, included)
 
     def _dropout(self, name: str, rate: ast.expr) -> str:
+        for idle, own in self.scope.idle.items():  # made for this: its rate is read and given to the operation
+            if isinstance(rate, ast.Constant) and rate.value == own:
+                del self.scope.idle[idle]
+                return idle
         taken = {*self.scope.taken, *self.scope.dropouts}
         unique, number = name, 2
         while unique in taken:

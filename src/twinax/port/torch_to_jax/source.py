@@ -21,11 +21,9 @@ INTEGERS = ("int64", "int32", "int16", "int8", "uint8")
 
 HEAD = '''"""{title}
 
-Ported from PyTorch by twinax. Parameters have PyTorch's names and layouts. ``model.train()`` and
+Ported from PyTorch by twinax, whose parameters keep PyTorch's names and layouts. ``model.train()`` and
 ``model.eval()`` switch dropout and batch statistics, which the model updates in its own variables.
 """
-
-from __future__ import annotations
 {imports}
 
 
@@ -59,8 +57,7 @@ LOAD = '''def build() -> {model}:
 
 def load(path: str | Path) -> {model}:
     """The model with the weights of a safetensors file, in their dtype."""
-    model = build()
-    weights = load_file(path)
+    model, weights = build(), load_file(path)
     state = nnx.state(model, (nnx.Param, nnx.BatchStat{buffer}))
     for names, variable in nnx.to_flat_state(state):
         variable.set_value(jnp.asarray(weights[".".join(map(str, names))]))
@@ -171,6 +168,7 @@ def _class_text(one: Class, input_names: Mapping[str, list[str]], used: set[str]
             holes=one.columns[offset : offset + len(code.holes)],
             weights=_float_weights(instance),
             taken=scope_taken,
+            idle=_idle(one),
         )
         offset += len(code.holes)
         leaf = not instance.children
@@ -195,6 +193,17 @@ def _class_text(one: Class, input_names: Mapping[str, list[str]], used: set[str]
         lines += ["", f"    def __call__(self{arguments}) -> {returned}:"]
         lines += [f"        {row}" for row in _joined(bodies, flag)]
     return "\n".join(lines)
+
+
+def _idle(one: Class) -> dict[str, float]:
+    """Dropout layers of the module itself that it does not call, with a rate that is the same everywhere."""
+    called = {i.child for code in one.first.code.values() for i in code.form.items if isinstance(i, Invoke)}
+    layers = {
+        path: [i.children[path] for i in one.instances]
+        for path, child in one.first.children.items()
+        if isinstance(child, Dropout) and not child.axes and path.isidentifier() and path not in called
+    }
+    return {path: same[0].rate for path, same in layers.items() if len({layer.rate for layer in same}) == 1}
 
 
 def wrapped(line: str) -> list[str]:

@@ -1,17 +1,18 @@
 """Functions of ``ops`` cut down to what one model needs of them.
 
 A parameter that every call leaves out, or gives the same True, False or None, is taken out together with the
-branches that it decides; so is one that the function does not read. Text is cut by the places that the syntax
-tree gives, so that comments stay.
+branches that it decides; so is one that the function does not read. One that every call gives has no default.
+Text is cut by the places that the syntax tree gives, so that comments stay.
 """
 
 from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from twinax.port.torch_to_jax.expressions import UNKNOWN, Substitute, decided, is_constant
+from twinax.port.torch_to_jax.expressions import ASKED, UNKNOWN, Substitute, decided, is_constant
+from twinax.port.torch_to_jax.merging import blocks, merged
 from twinax.port.torch_to_jax.table import head
 
 MISSING = object()
@@ -24,22 +25,31 @@ def trimmed(functions: list[str], body: str) -> tuple[list[str], str]:
         functions: Text of each function or constant; a call in one function counts like one in the code.
         body: The code, with every statement on one line.
     """
+    before: object = None
+    while before != (before := [*functions, body]):  # what a callee does not read, its caller may not either
+        functions, body = _once(functions, body)
+    return _used(functions, body), body
+
+
+def _once(functions: list[str], body: str) -> tuple[list[str], str]:
     for index in reversed(range(len(functions))):  # a function before those that it calls
         text = functions[index]
         node = ast.parse(text).body[0]
         rest = [*functions[:index], *functions[index + 1 :], body]
         if not isinstance(node, ast.FunctionDef) or _is_passed(node.name, rest):
             continue
-        fixed = _fixed(node, [call for piece in rest for call in _calls(piece, node.name)])
+        calls = [call for piece in rest for call in _calls(piece, node.name)]
+        fixed = _fixed(node, calls)
+        text = _without_types(text, _tuples(node, calls))
         given = _given(
             node, [list(_calls(piece, node.name)) for piece in rest[:-1]], list(_calls(body, node.name))
         )
         text = _folded(_with_constants(_without_branches(text, fixed, given), fixed))
         dropped = _unread(text, node)
-        functions[index] = _without_parameters(text, dropped)
+        functions[index] = merged(_without_parameters(text, dropped, given))
         functions = [_without_arguments(f, node, dropped) for f in functions]
         body = _without_arguments(body, node, dropped)
-    return _used(functions, body), body
+    return functions, body
 
 
 def _used(functions: list[str], body: str) -> list[str]:
@@ -113,6 +123,21 @@ def _given(node: ast.FunctionDef, inner: list[list[ast.Call]], outer: list[ast.C
     }
 
 
+def _tuples(node: ast.FunctionDef, calls: list[ast.Call]) -> set[str]:
+    """Parameters that are a tuple in every call."""
+    names = list(_parameters(node))
+    return {
+        name for name in names if all(isinstance(_argument(call, names, name), ast.Tuple) for call in calls)
+    }
+
+
+def _without_types(text: str, tuples: set[str]) -> str:
+    """The function without the question whether one of these parameters is a string."""
+    for name in tuples:
+        text = text.replace(f"isinstance({name}, str)", "False")
+    return text
+
+
 def _argument(call: ast.Call, names: list[str], name: str) -> object:
     if any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords):
         return None
@@ -131,13 +156,13 @@ def _without_branches(text: str, fixed: dict[str, ast.expr], given: set[str]) ->
         found = next(((s, a) for s, a in decisions if a is not UNKNOWN), None)
         if found is None:
             return text
-        text = _taken(text, found[0], bool(found[1]))
+        text = _taken(text, node, found[0], bool(found[1]))
 
 
 def _answer(node: ast.FunctionDef, statement: ast.If, fixed: dict[str, ast.expr], given: set[str]) -> object:
     before = _assigned_before(node, statement.lineno)
     known = {name: value for name, value in fixed.items() if name not in before}
-    free = {n.id for n in ast.walk(statement.test) if isinstance(n, ast.Name)} - set(known)
+    free = {n.id for n in ast.walk(statement.test) if isinstance(n, ast.Name)} - {*known, *ASKED}
     if not free <= given - before:
         return UNKNOWN
     return decided(Substitute(known).visit(ast.parse(ast.unparse(statement.test), mode="eval").body))
@@ -149,11 +174,15 @@ def _assigned_before(node: ast.FunctionDef, line: int) -> set[str]:
     return {n.id for n in names if n.lineno < line}
 
 
-def _taken(text: str, statement: ast.If, answer: bool) -> str:
+def _taken(text: str, function: ast.AST, statement: ast.If, answer: bool) -> str:
+    """The text with one branch in the statement's place; nothing follows a branch that returns."""
     lines = text.splitlines()
     first, last = statement.lineno - 1, statement.end_lineno or statement.lineno
     kept: list[str] = []
     branch = statement.body if answer else statement.orelse
+    if branch and isinstance(branch[-1], ast.Return | ast.Raise):
+        block = next(b for b in blocks(function) if statement in b)
+        last = block[-1].end_lineno or last
     if branch:
         inner = lines[branch[0].lineno - 1 : branch[-1].end_lineno]
         kept = textwrap.indent(textwrap.dedent("\n".join(inner)), " " * statement.col_offset).splitlines()
@@ -179,11 +208,12 @@ def _with_constants(text: str, fixed: dict[str, ast.expr]) -> str:
 def _folded(text: str) -> str:
     """The function with what a constant decides decided."""
     while True:
-        nodes = list(ast.walk(ast.parse(text)))
+        tree = ast.parse(text)
+        nodes = list(ast.walk(tree))
         statements = [n for n in nodes if isinstance(n, ast.If) and not _asks_for_none(n.test)]
         settled = next((n for n in statements if decided(n.test) is not UNKNOWN), None)
         if settled is not None:
-            text = _taken(text, settled, bool(decided(settled.test)))
+            text = _taken(text, tree, settled, bool(decided(settled.test)))
             continue
         choices = [n for n in nodes if isinstance(n, ast.IfExp)]
         decisions = ((n, decided(n.test)) for n in choices if not _names_in(n.test))
@@ -219,17 +249,15 @@ def _unread(text: str, node: ast.FunctionDef) -> set[str]:
     return {name for name in _parameters(node) if name not in read}
 
 
-def _without_parameters(text: str, dropped: set[str]) -> str:
+def _without_parameters(text: str, dropped: set[str], given: set[str]) -> str:
     node = ast.parse(text).body[0]
     assert isinstance(node, ast.FunctionDef)
-    if not dropped:
-        return text
     arguments = node.args
     defaults: list[ast.expr | None] = [None] * (len(arguments.args) - len(arguments.defaults))
-    pairs = [
-        p for p in zip(arguments.args, [*defaults, *arguments.defaults], strict=True) if p[0].arg not in dropped
-    ]
-    only = [p for p in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if p[0].arg not in dropped]
+    pairs = _without_defaults(
+        zip(arguments.args, [*defaults, *arguments.defaults], strict=True), dropped, given
+    )
+    only = _without_defaults(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True), dropped, given)
     # a parameter without a default after one with: every call gives it, so the defaults before it can go
     last_bare = max((n for n, (_, default) in enumerate(pairs) if default is None), default=-1)
     arguments.args = [a for a, _ in pairs]
@@ -237,6 +265,21 @@ def _without_parameters(text: str, dropped: set[str]) -> str:
     arguments.kwonlyargs, arguments.kw_defaults = [a for a, _ in only], [d for _, d in only]
     body = text.splitlines()[node.body[0].lineno - 1 :]
     return "\n".join([head(node), *body])
+
+
+def _without_defaults(
+    parameters: Iterable[tuple[ast.arg, ast.expr | None]], dropped: set[str], given: set[str]
+) -> list[tuple[ast.arg, ast.expr | None]]:
+    """The parameters that stay, those that every call gives as such."""
+    kept = []
+    for parameter, default in parameters:
+        if parameter.arg in dropped:
+            continue
+        kind = parameter.annotation
+        if parameter.arg in given and isinstance(kind, ast.BinOp) and ast.unparse(kind).endswith(" | None"):
+            parameter.annotation = kind.left
+        kept.append((parameter, None if parameter.arg in given else default))
+    return kept
 
 
 def _without_arguments(text: str, node: ast.FunctionDef, dropped: set[str]) -> str:

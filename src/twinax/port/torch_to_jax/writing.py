@@ -27,6 +27,9 @@ from twinax.port.torch_to_jax.code import (
 from twinax.port.torch_to_jax.expressions import text
 from twinax.port.torch_to_jax.phrases import WIDTH, Phrases, Scope, self_path
 
+DEEPEST = 4
+"""Calls in each other from which on a value gets a name, though the next line gives that name away."""
+
 
 class Body:
     """Writes one body. ``lines`` holds it afterwards."""
@@ -87,21 +90,29 @@ class Body:
         alone = self.uses.get(local, 0) == 1 and local not in self.sized and not _is_bound_to_its_place(value)
         returned = self.code.form.returns == Local(local)
         fits = returned or len(text(value)) < WIDTH - 20
-        if alone and fits and not self._keeps_name(local):
+        if alone and fits and not self._keeps_name(local, value):
             self.phrases.pending[local] = (value, included)
             return
         self._assign(local, value, included)
 
-    def _keeps_name(self, local: str) -> bool:
+    def _keeps_name(self, local: str, value: ast.expr) -> bool:
         """Whether the user's source gave the value a name that says something, on a line before its use."""
         if self.consumers.get(local) == {len(self.items)}:
             return False  # returned at once
+        if self._is_renewed(local) and _depth(value) < DEEPEST:
+            return False
         return (
             local in self.wanted
             and bool(self.consumers.get(local))
             and self._line_of(local) is not None
             and (self._line_of(local) != self._use_line(local))
         )
+
+    def _is_renewed(self, local: str) -> bool:
+        """Whether the name goes to what is made of the value: ``x = relu(x)``."""
+        (index,) = self.consumers[local]
+        results = getattr(self.items[index], "results", ())
+        return len(results) == 1 and self.wanted.get(local) == self.wanted.get(results[0])
 
     def _line_of(self, local: str) -> Any:
         for index, item in enumerate(self.items):
@@ -163,9 +174,10 @@ class Body:
         return any(n == name and o != local and not self._is_dead(o) for o, n in self.phrases.bound.items())
 
     def _default_name(self, local: str) -> str:
-        value = self.code.values.get(local)
+        value, given = self.code.values.get(local), self.code.values.get("i0")
         first = self.phrases.bound.get("i0", "x")
-        return first if value is not None and self._is_dead("i0") else "y" if first == "x" else "x"
+        alike = value and given and (value.dtype, len(value.shape)) == (given.dtype, len(given.shape))
+        return first if alike and self._is_dead("i0") else "y" if first == "x" else "x"
 
     def _is_dead(self, local: str) -> bool:
         return self.consumers.get(local, set()) <= self.emitted
@@ -340,6 +352,12 @@ def _count_uses(items: list[Any]) -> dict[str, int]:
 def _is_bound_to_its_place(value: ast.expr) -> bool:
     """Whether it draws at random, or names an array for its dtype only: that name may soon be another's."""
     return "self.rngs" in text(value) or ".dtype" in text(value)
+
+
+def _depth(value: ast.AST) -> int:
+    """How many calls stand in each other."""
+    below = max((_depth(child) for child in ast.iter_child_nodes(value)), default=0)
+    return below + isinstance(value, ast.Call)
 
 
 def _singular(path: str, taken: set[str]) -> str:

@@ -50,7 +50,8 @@ def scaled_dot_product_attention(
 @aten("_safe_softmax.default", whole=True)
 def safe_softmax(x: Array, dim: int, dtype: jnp.dtype | None = None) -> Array:
     """Softmax; zeros instead of NaN where all of x is −∞."""
-    x = x if dtype is None else x.astype(dtype)
+    if dtype is not None:
+        x = x.astype(dtype)
     top = lax.stop_gradient(jnp.max(x, dim, keepdims=True, initial=-jnp.inf))
     exponentials = jnp.exp(x - jnp.where(top == -jnp.inf, 0, top))
     total = exponentials.sum(dim, keepdims=True)

@@ -28,10 +28,11 @@ def convolution(
 ) -> Array:
     """Convolution of (N, C, …) or (C, …) with (O, C / groups, …), plus a bias for each of the O channels."""
     axes = weight.ndim - 2
-    if isinstance(padding, str):
-        pads = padding.upper()
-    else:
-        pads = [(int(p), int(p)) for p in np.broadcast_to(padding, axes)]
+    pads = (
+        padding.upper()
+        if isinstance(padding, str)
+        else [(p, p) for p in np.broadcast_to(padding, axes).tolist()]
+    )
     y = lax.conv_general_dilated(
         input if input.ndim == weight.ndim else input[None],
         weight,

@@ -12,31 +12,23 @@ from jax import Array, lax
 from twinax.port.torch_to_jax.ops.base import aten
 
 
-def each(value: Sequence[int], count: int) -> tuple[int, ...]:
-    """One number for each of ``count`` dimensions."""
-    return tuple(value) * count if len(value) == 1 else tuple(value)
-
-
 def windows(
     x: Array, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], ceil_mode: bool,
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], list[tuple[int, int]]]:  # fmt: skip
-    """Window, strides, dilation and padding for all dimensions of x.
-
-    With ``ceil_mode`` a last window may reach beyond the end, if it begins before it (or in the left padding).
-    """
-    n = len(kernel_size)
-    stride, padding, dilation = each(stride or kernel_size, n), each(padding, n), each(dilation, n)
-    ends = []
-    for size, k, s, p, d in zip(x.shape[-n:], kernel_size, stride, padding, dilation, strict=True):
-        room = size + 2 * p - d * (k - 1) - 1
-        count = (math.ceil(room / s) if ceil_mode else room // s) + 1
-        if ceil_mode and (count - 1) * s >= size + p:
-            count -= 1
-        ends.append((p, max((count - 1) * s + d * (k - 1) + 1 - size - p, 0)))
-    lead = x.ndim - n
-    ones = (1,) * lead
-    return ones + tuple(kernel_size), ones + stride, ones + dilation, [(0, 0)] * lead + ends
+) -> tuple[tuple[int, ...], tuple[int, ...], list[tuple[int, int]]]:  # fmt: skip
+    """Window, strides and padding for all dimensions of x."""
+    n, lead = len(kernel_size), x.ndim - len(kernel_size)
+    stride = tuple(np.broadcast_to(stride or kernel_size, n).tolist())
+    pads = [(p, p) for p in np.broadcast_to(padding, n).tolist()]
+    if ceil_mode:  # a last window may reach beyond the end, if it begins before it (or in the left padding)
+        for axis, (size, k, s, d) in enumerate(
+            zip(x.shape[lead:], kernel_size, stride, np.broadcast_to(dilation, n).tolist(), strict=True)
+        ):
+            p, reach = pads[axis][0], d * (k - 1) + 1
+            last = -((reach - size - 2 * p) // s) * s
+            last = last - s if last >= size + p else last
+            pads[axis] = (p, max(last + reach - size - p, 0))
+    return (1,) * lead + tuple(kernel_size), (1,) * lead + stride, [(0, 0)] * lead + pads
 
 
 @aten("max_pool1d.default", "max_pool2d.default", "max_pool3d.default", whole=True)
@@ -49,18 +41,18 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Array:
     """The largest value in each window; among equal ones the first takes the gradient."""
-    size, strides, dilations, pads = windows(x, kernel_size, stride, padding, dilation, ceil_mode)
+    size, strides, pads = windows(x, kernel_size, stride, padding, dilation, ceil_mode)
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-    if dilation in ((1,), (1, 1), (1, 1, 1)):
+    if set(dilation) == {1}:
         return lax.reduce_window(x, lowest, lax.max, size, strides, pads)
     else:
-        return dilated_max(jnp.pad(x, pads, constant_values=lowest), size, strides, dilations)
+        return dilated_max(jnp.pad(x, pads, constant_values=lowest), size, strides, dilation)
 
 
-def dilated_max(x: Array, size: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]) -> Array:
+def dilated_max(x: Array, size: tuple[int, ...], strides: tuple[int, ...], dilation: Sequence[int]) -> Array:
     """The largest value in each window of a padded array, one dimension after the other."""
-    for axis in reversed(range(x.ndim)):
-        k, s, d = size[axis], strides[axis], dilations[axis]
+    for axis in range(x.ndim - 1, x.ndim - len(dilation) - 1, -1):
+        k, s, d = size[axis], strides[axis], dilation[axis - x.ndim]
         reach = (x.shape[axis] - d * (k - 1) - 1) // s * s + 1
         shifted = [lax.slice_in_dim(x, i * d, i * d + reach, s, axis) for i in range(k)]
         x = shifted[0]
@@ -80,26 +72,20 @@ def avg_pool(
     divisor_override: int | None = None,
 ) -> Array:
     """The mean of each window. Padding counts as zeros, or not at all; what lies beyond it never counts."""
-    size, strides, _, pads = windows(x, kernel_size, stride, padding, (1,), ceil_mode)
+    size, strides, pads = windows(x, kernel_size, stride, padding, (1,), ceil_mode)
     total = lax.reduce_window(x, x.dtype.type(0), lax.add, size, strides, pads)
     if divisor_override is not None:
         return total / divisor_override
-    inner = [(0, 0)] * (x.ndim - len(kernel_size)) + [(p, p) for p in each(padding, len(kernel_size))]
-    counted = np.ones(x.shape[-len(kernel_size) :]).reshape(
-        (1,) * (x.ndim - len(kernel_size)) + x.shape[-len(kernel_size) :]
-    )
-    if count_include_pad:
-        counted = np.pad(counted, inner, constant_values=1)
-        pads = [(a - c, b - d) for (a, b), (c, d) in zip(pads, inner, strict=True)]
-        counted = counted[
-            tuple(
-                slice(None, s - max(-b, 0) if b < 0 else None)
-                for s, (_, b) in zip(counted.shape, pads, strict=True)
-            )
+    elif not (ceil_mode or (any(padding) and not count_include_pad)):
+        return total / math.prod(kernel_size)
+    else:
+        given = [(0, 0, 0)] * (x.ndim - len(kernel_size)) + [
+            (p, p, 0) for p in np.broadcast_to(padding, len(kernel_size)).tolist()
         ]
-        pads = [(a, max(b, 0)) for a, b in pads]
-    count = lax.reduce_window(jnp.asarray(counted, x.dtype), x.dtype.type(0), lax.add, size, strides, pads)
-    return total / count
+        ones = lax.pad(jnp.ones_like(x), x.dtype.type(count_include_pad), given)
+        beyond = [(a - p, b - p, 0) for (a, b), (p, _, _) in zip(pads, given, strict=True)]
+        ones = lax.pad(ones, x.dtype.type(0), beyond)
+        return total / lax.reduce_window(ones, x.dtype.type(0), lax.add, size, strides, "VALID")
 
 
 @aten(
@@ -109,6 +95,8 @@ def avg_pool(
 )  # fmt: skip
 def adaptive_avg_pool(x: Array, output_size: Sequence[int]) -> Array:
     """The mean of ``output_size`` parts of each dimension, that are as equal as can be and may overlap."""
+    if set(output_size) == {1}:
+        return x.mean(tuple(range(-len(output_size), 0)), keepdims=True)
     for axis, parts in enumerate(output_size, -len(output_size)):
         size = x.shape[axis]
         edges = [(i * size // parts, -(-(i + 1) * size // parts)) for i in range(parts)]

@@ -173,7 +173,7 @@ def stack_columns(tensors: list[Array]) -> Array:
 
 @aten("split.Tensor")
 def split_evenly(x: Array, split_size: int, dim: int = 0) -> list[Array]:
-    return jnp.split(x, np.arange(split_size, x.shape[dim], split_size), axis=dim)
+    return jnp.split(x, [*range(split_size, x.shape[dim], split_size)], axis=dim)
 
 
 @aten("split_with_sizes.default", "split.sizes")
