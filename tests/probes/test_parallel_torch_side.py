@@ -61,5 +61,6 @@ def test_torchrun_starts_them(expected: list[float]):
     program = Path(str(torch_side.__file__)).with_name("data.py")
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     start += ["--local-ranks-filter", "0"]  # two ranks' lines would run into each other
-    done = subprocess.run([*start, str(program)], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([*start, str(program)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
     assert [float(line) for line in done.stdout.split()] == pytest.approx(expected, rel=1e-5)
