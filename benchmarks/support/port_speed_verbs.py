@@ -45,9 +45,10 @@ def prepare_port(context: Context, *, program: str, folder: str) -> dict[str, Js
     cell, twin = context.cell, resolve(context.cell.twin)
     batches = twin.batches(twin.config, cell.size, 0, speed_verbs.BATCHES)
     weights = twin.init(twin.config, 0)
-    if cell.mode == "torchax":
+    if cell.mode in ("torchax", "laid out"):
         try:
-            call = _torchax(twin, weights, batches, program)
+            made = _torchax(twin, weights, batches, program) if cell.mode == "torchax" else None
+            call = made or _laid_out(twin, weights, batches, folder)
         except ImportError as error:
             return {"missing": f"{type(error).__name__}: {error}".splitlines()[0]}
         call(0)
@@ -65,18 +66,47 @@ def _runner(context: Context, twin: Twin, weights: Arrays, folder: str) -> Any:
         return make_runner(context.cell, twin, weights)
     from twinax.frameworks.jax_backend import JaxRunner
 
+    module = _ported(folder)
+    code = SimpleNamespace(build=lambda config: module.build(), loss=twin.code("jax").loss)
+    return JaxRunner(code, twin.config, weights, twin.inputs, mode="jit")
+
+
+def _ported(folder: str) -> Any:
     path = Path(folder, "model.py")
     spec = importlib.util.spec_from_file_location("ported_model", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    code = SimpleNamespace(build=lambda config: module.build(), loss=twin.code("jax").loss)
-    return JaxRunner(code, twin.config, weights, twin.inputs, mode="jit")
+    return module
+
+
+def _laid_out(twin: Twin, weights: Arrays, batches: list[Arrays], folder: str) -> Callable[[int], None]:
+    """The port forward, the weights of its convolutions in memory as a CPU's convolutions read them."""
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+    from jax.experimental.layout import Format, Layout
+    from safetensors.numpy import save_file
+
+    path = Path(folder, "moved.safetensors")
+    save_file(weights, path)
+    graph, state = nnx.split(_ported(folder).load(path))
+    state = jax.tree.map(
+        lambda a: jax.device_put(a, Format(Layout((2, 3, 1, 0)), a.sharding)) if a.ndim == 4 else a, state
+    )
+    data = [[jnp.asarray(batch[name]) for name in twin.inputs] for batch in batches]
+    run = jax.jit(lambda state, inputs: nnx.merge(graph, state)(*inputs))
+
+    def call(i: int) -> None:
+        jax.block_until_ready(run(state, data[i % len(data)]))
+
+    return call
 
 
 def _torchax(twin: Twin, weights: Arrays, batches: list[Arrays], program: str) -> Callable[[int], None]:
     """The torch side through torchax, its parameters differentiated; dropout off, batch statistics not kept."""
+    sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "OneFramework"]  # it needs both
     import jax
     import jax.numpy as jnp
     import torch

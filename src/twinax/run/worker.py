@@ -34,7 +34,7 @@ PACKAGE = Path(__file__).parent.parent  # twinax itself
 FRAMEWORK = {"torch": ("torch",), "jax": ("jax", "flax.nnx", "optax")}
 
 
-class _Refuse(importlib.abc.MetaPathFinder):
+class OneFramework(importlib.abc.MetaPathFinder):
     """Keeps the other framework out of this process: memory and import time stay honest."""
 
     def __init__(self, side: str) -> None:
@@ -81,7 +81,7 @@ def start(job: dict[str, Json]) -> tuple[Context, dict[str, Json]]:
     scratch, folder = Path(job["scratch"]), Path(job["folder"])
     if cell.side == "both":
         return Context(None, cell, options, None, {}, scratch, folder), {"pid": os.getpid()}
-    sys.meta_path.insert(0, _Refuse(cell.side))
+    sys.meta_path.insert(0, OneFramework(cell.side))
     begin = time.perf_counter()
     for module in FRAMEWORK[cell.side]:
         importlib.import_module(module)

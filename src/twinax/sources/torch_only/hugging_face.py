@@ -159,6 +159,8 @@ def _inputs(model: nn.Module, config: Any) -> tuple[Input, ...]:
         for name in ("input_ids", "attention_mask"):
             kind = "mask" if name == "attention_mask" else "drawn"
             wanted[name] = Input(name, (BATCH, tokens), "int64", vocabulary if kind == "drawn" else 2, kind)
+        if "token_type_ids" in names and (kinds := getattr(text, "type_vocab_size", 0)):
+            wanted["token_type_ids"] = Input("token_type_ids", (BATCH, tokens), "int64", kinds)
     if getattr(config, "is_encoder_decoder", False):
         wanted["decoder_input_ids"] = Input("decoder_input_ids", (BATCH, tokens // 2), "int64", vocabulary)
     if main != "input_ids" or "pixel_values" in names:
