@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -80,6 +81,7 @@ def run(options: argparse.Namespace, records: dict[tuple[str, ...], Record]) -> 
     """Every model without a result."""
     tool = "torchax" if options.torchax else "twinax"
     todo = [one for one in models() if wanted(one, options, records.get((tool, *one[:2])))]
+    random.Random(0).shuffle(todo)  # what is known before the end is a fair sample
     begin = time.monotonic()
     options.results.parent.mkdir(parents=True, exist_ok=True)
 

@@ -31,7 +31,7 @@ SIZES = {
     "bert": Size(batch=4, dims={"sequence": 128}),
     "lstm": Size(batch=32, dims={"time": 64}),
 }
-WAYS = ("ported", "zoo", "torchax", "laid out")
+WAYS = ("ported", "zoo", "torchax")
 PROCESSES = 3
 ROUNDS = 5
 
@@ -61,7 +61,7 @@ def port(name: str, folder: str) -> dict:
 def compare(name: str, program: str, folder: str) -> list[list[str]]:
     """A row for each other way."""
     found: dict[str, list[list[float]]] = {}
-    missing: dict[str, str] = {} if (name, program) == ("resnet50", "forward") else {"laid out": ""}
+    missing: dict[str, str] = {}
     with workers(resolve(name).info, "support.port_speed_verbs", "nothing") as crew:
         for repeat in range(PROCESSES):
             cells = {
@@ -73,8 +73,6 @@ def compare(name: str, program: str, folder: str) -> list[list[str]]:
                 found.setdefault(way, []).append(samples)
     rows = []
     for way in WAYS[1:]:
-        if not missing.get(way, "it is there"):
-            continue
         if way in missing:
             rows.append([name, program, way, "not at hand", "", "", "", missing[way][:60]])
             continue

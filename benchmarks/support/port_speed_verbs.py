@@ -45,10 +45,9 @@ def prepare_port(context: Context, *, program: str, folder: str) -> dict[str, Js
     cell, twin = context.cell, resolve(context.cell.twin)
     batches = twin.batches(twin.config, cell.size, 0, speed_verbs.BATCHES)
     weights = twin.init(twin.config, 0)
-    if cell.mode in ("torchax", "laid out"):
+    if cell.mode == "torchax":
         try:
-            made = _torchax(twin, weights, batches, program) if cell.mode == "torchax" else None
-            call = made or _laid_out(twin, weights, batches, folder)
+            call = _torchax(twin, weights, batches, program)
         except ImportError as error:
             return {"missing": f"{type(error).__name__}: {error}".splitlines()[0]}
         call(0)
@@ -79,29 +78,6 @@ def _ported(folder: str) -> Any:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def _laid_out(twin: Twin, weights: Arrays, batches: list[Arrays], folder: str) -> Callable[[int], None]:
-    """The port forward, the weights of its convolutions in memory as a CPU's convolutions read them."""
-    import jax
-    import jax.numpy as jnp
-    from flax import nnx
-    from jax.experimental.layout import Format, Layout
-    from safetensors.numpy import save_file
-
-    path = Path(folder, "moved.safetensors")
-    save_file(weights, path)
-    graph, state = nnx.split(_ported(folder).load(path))
-    state = jax.tree.map(
-        lambda a: jax.device_put(a, Format(Layout((2, 3, 1, 0)), a.sharding)) if a.ndim == 4 else a, state
-    )
-    data = [[jnp.asarray(batch[name]) for name in twin.inputs] for batch in batches]
-    run = jax.jit(lambda state, inputs: nnx.merge(graph, state)(*inputs))
-
-    def call(i: int) -> None:
-        jax.block_until_ready(run(state, data[i % len(data)]))
-
-    return call
 
 
 def _torchax(twin: Twin, weights: Arrays, batches: list[Arrays], program: str) -> Callable[[int], None]:

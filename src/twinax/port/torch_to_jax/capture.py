@@ -323,6 +323,9 @@ class _Reader:
             for parameter in node.target._schema.arguments[len(args) :]:
                 if not parameter.kwarg_only:
                     args.append(kwargs.pop(parameter.name, self._read(parameter.default_value)))
+            names = [parameter.name for parameter in node.target._schema.arguments]
+            if {"dropout", "train"} <= set(names) and args[names.index("dropout")] == 0:
+                args[names.index("train")] = False  # without dropout both modes are one
         if name in JOINED:  # torch leaves out 1-d arrays of size 0, whatever rank the others have
             rank = max(len(self.program.values[r.name].shape) for r in args[0])
             args[0] = tuple(r for r in args[0] if rank == 1 or self.program.values[r.name].shape != (0,))

@@ -225,7 +225,10 @@ def _folded(text: str) -> str:
 
 
 def _asks_for_none(test: ast.expr) -> bool:
-    return any(isinstance(n, ast.Is | ast.IsNot) for n in ast.walk(test))
+    asked = [
+        n for n in ast.walk(test) if isinstance(n, ast.Compare) and isinstance(n.ops[0], ast.Is | ast.IsNot)
+    ]
+    return any(not isinstance(n.left, ast.Constant) for n in asked)
 
 
 def _names_in(node: ast.expr) -> bool:

@@ -25,7 +25,7 @@ class GRU(Recurrent):
 
     def recur(self, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
         h = x.new_zeros(x.shape[0], self.hidden)
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
             # the equations below in one call, as nn.GRU makes it; torch.compile sees the equations
             return torch.gru(x, h[None], (w_ih, w_hh, b_ih, b_hh), True, 1, 0.0, True, False, True)[0]
         # r and z: both biases at once; n: the hidden side's own stays with the reset gate

@@ -93,7 +93,7 @@ class LSTM(Recurrent):
 
     def recur(self, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
         zero = x.new_zeros(x.shape[0], self.hidden)
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
             # the equations below in one kernel, as nn.LSTM calls it; torch.compile has no lowering for it
             state = (zero[None], zero[None])
             return torch.lstm(x, state, (w_ih, w_hh, b_ih, b_hh), True, 1, 0.0, True, False, True)[0]

@@ -1,4 +1,8 @@
-"""Recurrent networks: LSTM, GRU and plain ones, and their cells."""
+"""Recurrent networks: LSTM, GRU and plain ones, and their cells.
+
+Each step multiplies its input itself: the products of all steps before the scan are slower on a CPU, since they
+and their gradient go through memory.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,19 @@ from twinax.port.torch_to_jax.ops.base import aten
 
 
 def scan_layers(
-    cell, input, hidden, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, drop
+    step, input, hidden, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, drop
 ):  # fmt: skip
     """Run a recurrent network of several layers and directions.
 
     Args:
-        cell: (input's share of the gates, hidden state, w_hh, b_hh) → new hidden state: a tuple of arrays, of
-            which the first is the output.
+        step: (input, state, w_ihᵀ, w_hhᵀ, b_ih, b_hh) → new state: a tuple whose last array is the output.
         input: (time, batch, features), or batch first.
-        hidden: Tuple of (layers · directions, batch, size).
+        hidden: The state's arrays, (layers · directions, batch, size) each.
         params: Of each layer and direction w_ih, w_hh and, if any, b_ih, b_hh.
         drop: A layer for the dropout between layers in training.
 
     Returns:
-        The last layer's outputs, and the last hidden state.
+        The last layer's outputs, and the last state.
     """
     directions = 2 if bidirectional else 1
     count = 4 if has_biases else 2
@@ -43,46 +46,45 @@ def scan_layers(
         for direction in range(directions):
             index = layer * directions + direction
             w_ih, w_hh, *biases = params[index * count : (index + 1) * count]
-            b_ih, b_hh = biases or (0, 0)
+            weights = (w_ih.T, w_hh.T, *(biases or (0, 0)))  # outside, or each step would transpose anew
 
-            def step(state, gates, w_hh=w_hh, b_hh=b_hh):
-                state = cell(gates, state, w_hh, b_hh)
-                return state, state[0]
+            def cell(state, x, weights=weights):
+                state = step(x, state, *weights)
+                return state, state[-1]
 
-            gates = x @ w_ih.T + b_ih  # of all times at once
-            state, y = lax.scan(step, tuple(h[index] for h in hidden), gates, reverse=direction == 1)
+            state, y = lax.scan(cell, tuple(h[index] for h in hidden), x, reverse=direction == 1)
             last.append(state)
             outputs.append(y)
         x = jnp.concatenate(outputs, -1)
     return x.swapaxes(0, 1) if batch_first else x, tuple(jnp.stack(h) for h in zip(*last, strict=True))
 
 
-def lstm_step(gates, state, w_hh, b_hh):
+def lstm_step(x, state, u_ih, u_hh, b_ih, b_hh):
     """LSTM: gates i, f, g, o; c ← σ(f)·c + σ(i)·tanh(g), h ← σ(o)·tanh(c)."""
-    h, c = state
-    i, f, g, o = jnp.split(gates + h @ w_hh.T + b_hh, 4, -1)
+    c, h = state
+    i, f, g, o = jnp.split(x @ u_ih + h @ u_hh + (b_ih + b_hh), 4, -1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+    return c, jax.nn.sigmoid(o) * jnp.tanh(c)
 
 
-def gru_step(gates, state, w_hh, b_hh):
+def gru_step(x, state, u_ih, u_hh, b_ih, b_hh):
     """GRU: gates r, z, n; n = tanh(n_x + σ(r)·n_h) with n_h's own bias, h ← (1 − σ(z))·n + σ(z)·h."""
     (h,) = state
-    r_x, z_x, n_x = jnp.split(gates, 3, -1)
-    r_h, z_h, n_h = jnp.split(h @ w_hh.T + b_hh, 3, -1)
+    r_x, z_x, n_x = jnp.split(x @ u_ih + b_ih, 3, -1)
+    r_h, z_h, n_h = jnp.split(h @ u_hh + b_hh, 3, -1)
     r, z = jax.nn.sigmoid(r_x + r_h), jax.nn.sigmoid(z_x + z_h)
     n = jnp.tanh(n_x + r * n_h)
-    return (n + z * (h - n),)
+    return ((1 - z) * n + z * h,)
 
 
-def tanh_step(gates, state, w_hh, b_hh):
+def tanh_step(x, state, u_ih, u_hh, b_ih, b_hh):
     """h ← tanh(W_ih·x + b_ih + W_hh·h + b_hh)."""
-    return (jnp.tanh(gates + state[0] @ w_hh.T + b_hh),)
+    return (jnp.tanh(x @ u_ih + state[0] @ u_hh + (b_ih + b_hh)),)
 
 
-def relu_step(gates, state, w_hh, b_hh):
+def relu_step(x, state, u_ih, u_hh, b_ih, b_hh):
     """h ← max(W_ih·x + b_ih + W_hh·h + b_hh, 0)."""
-    return (jax.nn.relu(gates + state[0] @ w_hh.T + b_hh),)
+    return (jax.nn.relu(x @ u_ih + state[0] @ u_hh + (b_ih + b_hh)),)
 
 
 @aten("lstm.input", whole=True)
@@ -100,8 +102,18 @@ def lstm(
     drop: nnx.Dropout | None = None,
 ) -> tuple[Array, Array, Array]:
     """LSTM, in torch's layout of parameters. Outputs, last hidden state, last cell state."""
-    y, (h, c) = scan_layers(
-        lstm_step, input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, drop
+    y, (c, h) = scan_layers(
+        lstm_step,
+        input,
+        hx[::-1],
+        params,
+        has_biases,
+        num_layers,
+        dropout,
+        train,
+        bidirectional,
+        batch_first,
+        drop,
     )
     return y, h, c
 
@@ -198,33 +210,27 @@ def lstm_cell(
     b_ih: Array | None = None,
     b_hh: Array | None = None,
 ) -> tuple[Array, Array]:
-    return lstm_step(
-        input @ w_ih.T if b_ih is None else input @ w_ih.T + b_ih, hx, w_hh, 0 if b_hh is None else b_hh
-    )
+    return lstm_step(input, hx[::-1], w_ih.T, w_hh.T, 0 if b_ih is None else b_ih, 0 if b_hh is None else b_hh)[
+        ::-1
+    ]
 
 
 @aten("gru_cell.default")
 def gru_cell(
     input: Array, hx: Array, w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
 ) -> Array:
-    return gru_step(
-        input @ w_ih.T if b_ih is None else input @ w_ih.T + b_ih, (hx,), w_hh, 0 if b_hh is None else b_hh
-    )[0]
+    return gru_step(input, (hx,), w_ih.T, w_hh.T, 0 if b_ih is None else b_ih, 0 if b_hh is None else b_hh)[0]
 
 
 @aten("rnn_tanh_cell.default")
 def rnn_tanh_cell(
     input: Array, hx: Array, w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
 ) -> Array:
-    return tanh_step(
-        input @ w_ih.T if b_ih is None else input @ w_ih.T + b_ih, (hx,), w_hh, 0 if b_hh is None else b_hh
-    )[0]
+    return tanh_step(input, (hx,), w_ih.T, w_hh.T, 0 if b_ih is None else b_ih, 0 if b_hh is None else b_hh)[0]
 
 
 @aten("rnn_relu_cell.default")
 def rnn_relu_cell(
     input: Array, hx: Array, w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
 ) -> Array:
-    return relu_step(
-        input @ w_ih.T if b_ih is None else input @ w_ih.T + b_ih, (hx,), w_hh, 0 if b_hh is None else b_hh
-    )[0]
+    return relu_step(input, (hx,), w_ih.T, w_hh.T, 0 if b_ih is None else b_ih, 0 if b_hh is None else b_hh)[0]
