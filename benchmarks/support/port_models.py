@@ -715,6 +715,7 @@ def transformers(kind: str, task: str, sizes: Mapping[str, Any], inputs: Inputs)
 
     config = transformers.AutoConfig.for_model(kind, **sizes)
     no_cache(config)
+    config._experts_implementation = "batched_mm"  # the default, a product of groups, knows no float64
     of_task = getattr(transformers, TASKS[task])
     model = of_task.from_config(config) if TASKS[task].startswith("Auto") else of_task(config)
     takes = inspect.signature(model.forward).parameters

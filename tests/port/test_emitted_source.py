@@ -332,3 +332,17 @@ def test_long_lines_are_broken_without_changing_what_they_mean():
     long = "x = f((alpha_beta_gamma_delta + 1) // 2 * (" + " + ".join(["some_long_name"] * 9) + " + 3))"
     for line in (long, "y = " + long[4:].replace("f(", "f(first_argument, key=")):
         assert ast.dump(ast.parse("\n".join(wrapped(line)))) == ast.dump(ast.parse(line))
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 2, 3, bias=False)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def test_an_argument_that_some_calls_leave_out_keeps_its_default():
+    ported = convert(Two(), example({"x": (2, 2, 7, 7)}))
+    assert "bias: Array | None = None" in ported.source

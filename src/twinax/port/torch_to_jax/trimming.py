@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from twinax.port.torch_to_jax.expressions import ASKED, UNKNOWN, Substitute, decided, is_constant
 from twinax.port.torch_to_jax.merging import blocks, merged
@@ -257,32 +257,21 @@ def _without_parameters(text: str, dropped: set[str], given: set[str]) -> str:
     assert isinstance(node, ast.FunctionDef)
     arguments = node.args
     defaults: list[ast.expr | None] = [None] * (len(arguments.args) - len(arguments.defaults))
-    pairs = _without_defaults(
-        zip(arguments.args, [*defaults, *arguments.defaults], strict=True), dropped, given
-    )
-    only = _without_defaults(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True), dropped, given)
-    # a parameter without a default after one with: every call gives it, so the defaults before it can go
-    last_bare = max((n for n, (_, default) in enumerate(pairs) if default is None), default=-1)
-    arguments.args = [a for a, _ in pairs]
-    arguments.defaults = [d for n, (_, d) in enumerate(pairs) if d is not None and n > last_bare]
+    named = zip(arguments.args, [*defaults, *arguments.defaults], strict=True)
+    pairs = [(a, d) for a, d in named if a.arg not in dropped]
+    # one that every call gives needs no default, unless it follows one that some leave out
+    left_out = [n for n, (a, d) in enumerate(pairs) if d is not None and a.arg not in given]
+    first = left_out[0] if left_out else len(pairs)
+    arguments.args, arguments.defaults = [a for a, _ in pairs], [d for _, d in pairs[first:] if d is not None]
+    only = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    only = [(a, None if a.arg in given else d) for a, d in only if a.arg not in dropped]
     arguments.kwonlyargs, arguments.kw_defaults = [a for a, _ in only], [d for _, d in only]
-    body = text.splitlines()[node.body[0].lineno - 1 :]
-    return "\n".join([head(node), *body])
-
-
-def _without_defaults(
-    parameters: Iterable[tuple[ast.arg, ast.expr | None]], dropped: set[str], given: set[str]
-) -> list[tuple[ast.arg, ast.expr | None]]:
-    """The parameters that stay, those that every call gives as such."""
-    kept = []
-    for parameter, default in parameters:
-        if parameter.arg in dropped:
-            continue
+    for parameter in (*arguments.args, *arguments.kwonlyargs):
         kind = parameter.annotation
         if parameter.arg in given and isinstance(kind, ast.BinOp) and ast.unparse(kind).endswith(" | None"):
             parameter.annotation = kind.left
-        kept.append((parameter, None if parameter.arg in given else default))
-    return kept
+    body = text.splitlines()[node.body[0].lineno - 1 :]
+    return "\n".join([head(node), *body])
 
 
 def _without_arguments(text: str, node: ast.FunctionDef, dropped: set[str]) -> str:

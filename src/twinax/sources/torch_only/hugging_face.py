@@ -73,7 +73,10 @@ def resolve(name: str, request: Request) -> TorchSource:
 
 
 def _config(place: str) -> Any:
-    """The configuration, which says neither to keep a cache nor to return plain tuples."""
+    """The configuration, which says neither to keep a cache nor to return plain tuples.
+
+    Experts are multiplied as batches of matrices: the product of groups that is the default knows no float64.
+    """
     from transformers import AutoConfig
 
     config = _fetched(place, lambda **local: AutoConfig.from_pretrained(place, **local))
@@ -81,6 +84,7 @@ def _config(place: str) -> Any:
         if hasattr(part, "use_cache"):
             part.use_cache = False
         part.return_dict = True
+        part._experts_implementation = "batched_mm"
     return config
 
 
