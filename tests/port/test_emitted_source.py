@@ -304,6 +304,20 @@ def test_what_reads_the_memory_below_a_view_is_refused():
     ]
 
 
+class Refused(nn.Module):
+    def forward(self, x):
+        y = torch.linalg.matrix_norm(x, ord="nuc")
+        return y + nn.functional.rrelu(x, training=True).sum()
+
+
+def test_what_an_operation_cannot_do_with_its_constants_is_found_before_it_runs():
+    found = obstacles(Refused(), example({"x": (3, 3)}))
+    assert [one.operation for one in found] == [
+        "aten.linalg_matrix_norm is ported as 'fro' only",
+        "aten.rrelu with training=True is not ported",
+    ]
+
+
 class Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

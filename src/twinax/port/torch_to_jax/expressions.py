@@ -11,6 +11,8 @@ from typing import Any
 from twinax.port.torch_to_jax.table import Entry
 
 DROPPED = ("device", "layout", "pin_memory", "memory_format", "non_blocking", "generator", "requires_grad")
+LAYERS = ("drop", "dropout")
+"""Parameters that take a dropout layer, which the model is given where it draws."""
 UNKNOWN = object()
 ASKED = {"any": any, "set": set, "len": len, "isinstance": isinstance, "str": str}
 """What a test on constants may call."""
@@ -56,6 +58,21 @@ def expression(entry: Entry, given: Mapping[str, ast.expr]) -> tuple[ast.expr, s
         return body, _names(body)
     call = ast.Call(ast.Name(entry.function), *_arguments(entry, given))
     return call, {entry.function}
+
+
+def refusal(entry: Entry, given: Mapping[str, ast.expr]) -> str | None:
+    """What the function says where it cannot compute with these constants; None where it can, or may."""
+    layers = dict.fromkeys(LAYERS, ast.Name("given"))
+    known = {**_defaults(entry), **layers, **given}
+    for statement in entry.node.body:
+        test: ast.expr = ast.Constant(True)
+        if isinstance(statement, ast.If):
+            test, statement = statement.test, statement.body[0]
+        if isinstance(statement, ast.Raise) and isinstance(statement.exc, ast.Call):
+            answer = decided(Substitute(known).visit(copy.deepcopy(test)))
+            if answer is not UNKNOWN and answer:
+                return ast.literal_eval(statement.exc.args[0])
+    return None
 
 
 def _arguments(entry: Entry, given: Mapping[str, ast.expr]) -> tuple[list[ast.expr], list[ast.keyword]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -428,11 +429,14 @@ def unsupported(op: Op, code: Code, index: int, where: str) -> Unsupported | Non
         return Unsupported(torch_name(op.op), where, "It is not in the table: express it by others.")
     if entry.results and any(r and i not in entry.results for i, r in enumerate(op.results)):
         return Unsupported(torch_name(op.op), where, "A result of it is used that has no counterpart in JAX.")
+    stand_in = partial(_stand_in, code)
     try:
-        expressions.bound(entry, [_stand_in(a) for a in op.args], {k: _stand_in(v) for k, v in op.kwargs})
+        given = expressions.bound(entry, list(map(stand_in, op.args)), {k: stand_in(v) for k, v in op.kwargs})
     except TypeError as error:
         return Unsupported(f"{torch_name(op.op)} with {error}", where, "Leave that argument out.")
-    return None
+    what, _, hint = (expressions.refusal(entry, given) or "").partition(": ")
+    hint = hint or "express it by other operations"
+    return Unsupported(what, where, f"{hint[0].upper()}{hint[1:]}.") if what else None
 
 
 def torch_name(op: str) -> str:
@@ -440,5 +444,11 @@ def torch_name(op: str) -> str:
     return op if op.split(" ")[0].count(".") > 1 else f"aten.{op}"
 
 
-def _stand_in(value: Any) -> ast.expr:
-    return ast.Constant(value) if value is None or value is False else ast.Name("given")
+def _stand_in(code: Code, value: Any) -> ast.expr:
+    """A constant as itself, anything else as a name."""
+    if isinstance(value, Hole):
+        value = code.holes[value.index]
+    if isinstance(value, tuple):
+        return ast.Tuple([_stand_in(code, item) for item in value], ast.Load())
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return literal(value) if plain else ast.Name("given")
