@@ -295,7 +295,7 @@ class _Reader:
 
     def _statement(self, node: fx.Node, name: str, value: Any) -> None:
         if isinstance(value, tuple | list):
-            used = {user.args[1] for user in node.users if user.target is operator.getitem}
+            used = [user.args[1] for user in node.users if user.target is operator.getitem]
             results = tuple(f"{node.name}.{i}" if i in used else "" for i in range(len(value)))
             self.values[node] = tuple(Ref(r) for r in results)
             parts: list[tuple[str, Any]] = list(zip(results, value, strict=True))

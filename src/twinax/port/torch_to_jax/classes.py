@@ -214,7 +214,7 @@ def _children(
         if full in modules.containers:
             yield from _children(child, path, f"{relative}.", found, modules)
         elif (
-            type(child).__name__ in DROPPED_AXES
+            isinstance(child, nn.modules.dropout._DropoutNd)
             and f"{type(child).__module__}.{type(child).__name__}" in DROPOUTS
         ):
             yield relative, Dropout(child.p, DROPPED_AXES[type(child).__name__])

@@ -352,6 +352,8 @@ def _is_none(node: ast.expr) -> bool:
 
 def _merged(base: ast.expr, items: list[ast.expr | None]) -> ast.expr:
     """``base[a][b]`` as one subscript where ``a`` only takes whole axes and new ones."""
+    if isinstance(base, ast.Subscript) and _is_all(base.slice):
+        return expressions.subscript(base.value, items) if any(i is not None for i in items) else base
     if not (isinstance(base, ast.Subscript) and _is_simple(base.slice)):
         return expressions.subscript(base, items)
     inner = base.slice.elts if isinstance(base.slice, ast.Tuple) else [base.slice]
@@ -374,9 +376,13 @@ def _merged(base: ast.expr, items: list[ast.expr | None]) -> ast.expr:
     return expressions.subscript(base.value, [*merged, *waiting])
 
 
+def _is_all(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is ...
+
+
 def _is_simple(node: ast.expr) -> bool:
     parts = node.elts if isinstance(node, ast.Tuple) else [node]
-    return all(isinstance(p, ast.Slice | ast.Constant) for p in parts)
+    return all(isinstance(p, ast.Slice | ast.Constant) and not _is_all(p) for p in parts)
 
 
 def _is_full(node: ast.expr) -> bool:

@@ -198,12 +198,12 @@ def _class_text(one: Class, input_names: Mapping[str, list[str]], used: set[str]
 def _idle(one: Class) -> dict[str, float]:
     """Dropout layers of the module itself that it does not call, with a rate that is the same everywhere."""
     called = {i.child for code in one.first.code.values() for i in code.form.items if isinstance(i, Invoke)}
-    layers = {
-        path: [i.children[path] for i in one.instances]
+    idle = {
+        path: child
         for path, child in one.first.children.items()
         if isinstance(child, Dropout) and not child.axes and path.isidentifier() and path not in called
     }
-    return {path: same[0].rate for path, same in layers.items() if len({layer.rate for layer in same}) == 1}
+    return {p: layer.rate for p, layer in idle.items() if all(i.children[p] == layer for i in one.instances)}
 
 
 def wrapped(line: str) -> list[str]:
@@ -371,8 +371,8 @@ def _children_lines(made: Mapping[str, str]) -> Iterator[str]:
         first, _, rest = path.partition(".")
         groups.setdefault(first, {})[rest] = value
     for first, inner in groups.items():
-        made = _container(inner)  # the modules of a class derived from nn.Sequential have numbers for names
-        yield f"self.{first} = {made}" if first.isidentifier() else f"setattr(self, {first!r}, {made})"
+        value = _container(inner)  # the modules of a class derived from nn.Sequential have numbers for names
+        yield f"self.{first} = {value}" if first.isidentifier() else f"setattr(self, {first!r}, {value})"
 
 
 def _container(inner: Mapping[str, str]) -> str:

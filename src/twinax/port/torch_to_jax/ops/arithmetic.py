@@ -101,7 +101,7 @@ def fmin(x: Array, y: Array) -> Array:
 
 
 @aten("clamp.default", "clamp.Tensor", "clip.default", "clip.Tensor", promote=True, whole=True)
-def clamp(x: Array, min: Array | None = None, max: Array | None = None) -> Array:
+def clamp(x: Array, min: Array | float | None = None, max: Array | float | None = None) -> Array:
     """x kept within min and max. On an edge the gradient is all x's (jnp.clip: half of it)."""
     if min is not None:
         x = jnp.where(x < min, min, x)

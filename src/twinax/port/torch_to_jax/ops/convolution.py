@@ -56,21 +56,21 @@ def transposed_convolution(
     input: Array,
     weight: Array,
     bias: Array | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: int | Sequence[int] = 0,
-    output_padding: int | Sequence[int] = 0,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    output_padding: Sequence[int] = (0,),
     groups: int = 1,
-    dilation: int | Sequence[int] = 1,
+    dilation: Sequence[int] = (1,),
 ) -> Array:
     """Transpose of the convolution that has these arguments: of (N, C, …) or (C, …) with (C, O / groups, …).
 
     It is the convolution of the input, spread out by the stride, with the mirrored weights.
     """
     axes = weight.ndim - 2
-    kernel, stride, padding, output_padding, dilation = (
+    kernel, steps, pads, more, apart = (
         np.broadcast_to(sizes, axes) for sizes in (weight.shape[2:], stride, padding, output_padding, dilation)
     )
-    reach = dilation * (kernel - 1) - padding
+    reach = apart * (kernel - 1) - pads
     # (groups · I, O, …) to (groups · O, I, …)
     mirrored = jnp.flip(weight.reshape(groups, -1, *weight.shape[1:]), tuple(range(3, axes + 3)))
     mirrored = jnp.swapaxes(mirrored, 1, 2).reshape(-1, weight.shape[0] // groups, *kernel)
@@ -78,9 +78,9 @@ def transposed_convolution(
         input if input.ndim == weight.ndim else input[None],
         mirrored,
         window_strides=(1,) * axes,
-        padding=[(int(low), int(high)) for low, high in zip(reach, reach + output_padding, strict=True)],
-        lhs_dilation=tuple(stride),
-        rhs_dilation=tuple(dilation),
+        padding=[(int(low), int(high)) for low, high in zip(reach, reach + more, strict=True)],
+        lhs_dilation=tuple(steps),
+        rhs_dilation=tuple(apart),
         feature_group_count=groups,
     )
     if bias is not None:

@@ -159,7 +159,7 @@ def scatter_into(x: Array, dim: int, index: Array, src: float | Array, reduce: s
     return at.add(src) if reduce == "add" else at.multiply(src)
 
 
-def cropped(src: float | Array, index: Array) -> float | Array:
+def cropped(src, index: Array):
     """The part of ``src`` that is as large as ``index``; a number as it is."""
     return src[tuple(slice(n) for n in index.shape)] if jnp.ndim(src) else src
 

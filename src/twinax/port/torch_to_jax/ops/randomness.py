@@ -82,7 +82,7 @@ def normal(mean: float, std: float, size: Sequence[int], *, key: Array, dtype: j
 
 
 @aten("normal.Tensor_float", "normal.float_Tensor", "normal.Tensor_Tensor", whole=True)
-def normal_around(mean: Array, std: Array = 1, *, key: Array, dtype: jnp.dtype) -> Array:
+def normal_around(mean: Array, std: Array | float = 1, *, key: Array, dtype: jnp.dtype) -> Array:
     """Normal numbers of these means and deviations; without a gradient, as torch's."""
     shape = jnp.broadcast_shapes(jnp.shape(mean), jnp.shape(std))
     return jax.lax.stop_gradient(mean + std * jax.random.normal(key, shape, dtype)).astype(dtype)

@@ -204,7 +204,7 @@ def rnn_relu(
 @aten("lstm_cell.default")
 def lstm_cell(
     input: Array,
-    hx: list[Array],
+    hx: tuple[Array, Array],
     w_ih: Array,
     w_hh: Array,
     b_ih: Array | None = None,

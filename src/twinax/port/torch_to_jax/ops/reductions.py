@@ -139,7 +139,7 @@ def variance_over(x: Array, dim: tuple[int, ...] | None, unbiased: bool = True, 
 
 @aten("var.correction")
 def variance_corrected(
-    x: Array, dim: tuple[int, ...] | None = None, correction: float | None = None, keepdim: bool = False
+    x: Array, dim: tuple[int, ...] | None = None, correction: int | None = None, keepdim: bool = False
 ) -> Array:
     return jnp.var(x, axis=dim if dim else None, ddof=1 if correction is None else correction, keepdims=keepdim)
 
@@ -158,7 +158,7 @@ def deviation_over(
 
 @aten("std.correction")
 def deviation_corrected(
-    x: Array, dim: tuple[int, ...] | None = None, correction: float | None = None, keepdim: bool = False
+    x: Array, dim: tuple[int, ...] | None = None, correction: int | None = None, keepdim: bool = False
 ) -> Array:
     return safe_sqrt(
         jnp.var(x, axis=dim if dim else None, ddof=1 if correction is None else correction, keepdims=keepdim)
@@ -167,7 +167,7 @@ def deviation_corrected(
 
 @aten("var_mean.correction", whole=True)
 def var_mean(
-    x: Array, dim: tuple[int, ...] | None = None, correction: float | None = 1, keepdim: bool = False
+    x: Array, dim: tuple[int, ...] | None = None, correction: int | None = 1, keepdim: bool = False
 ) -> tuple[Array, Array]:
     """Variance, whose divisor is less by ``correction`` (None: 1), and mean."""
     axis, ddof = dim or None, 1 if correction is None else correction
@@ -188,7 +188,7 @@ def var_mean_over(
 
 @aten("std_mean.correction", whole=True)
 def std_mean(
-    x: Array, dim: tuple[int, ...] | None = None, correction: float | None = 1, keepdim: bool = False
+    x: Array, dim: tuple[int, ...] | None = None, correction: int | None = 1, keepdim: bool = False
 ) -> tuple[Array, Array]:
     """Standard deviation and mean."""
     variance, mean = var_mean(x, dim, correction, keepdim)

@@ -18,8 +18,8 @@ from twinax.port.torch_to_jax.ops.base import aten
 
 def multiply_along(x: Array, matrix: np.ndarray, axis: int) -> Array:
     """The matrix times x along one axis, in float32 or better."""
-    matrix = jnp.asarray(matrix, jnp.promote_types(x.dtype, jnp.float32))
-    y = jnp.tensordot(x, matrix, ([axis], [1]), precision="highest")
+    wide = jnp.asarray(matrix, jnp.promote_types(x.dtype, jnp.float32))
+    y = jnp.tensordot(x, wide, ([axis], [1]), precision="highest")
     return jnp.moveaxis(y, -1, axis).astype(x.dtype)
 
 
@@ -30,7 +30,7 @@ def new_sizes(
     old = x.shape[2:]
     factors = [None] * len(old) if scale_factors is None else scale_factors
     if output_size is None:
-        output_size = [int(size * factor) for size, factor in zip(old, factors, strict=True)]
+        output_size = [int(size * (factor or 1)) for size, factor in zip(old, factors, strict=True)]
     return [
         (axis, size, new, 1 / factor if factor else size / new)
         for axis, size, new, factor in zip(range(2, x.ndim), old, output_size, factors, strict=True)
@@ -319,9 +319,9 @@ def grid_sample(
         positions.append(inside(position, size, padding_mode, align_corners))
     if interpolation_mode == 1:
         positions = [jnp.round(position) for position in positions]
-    total = 0
+    total = jnp.zeros((), input.dtype)
     for corner in np.ndindex(*[2 if interpolation_mode == 0 else 1] * len(sizes)):
-        weight, index = 1, []
+        weight, index = jnp.ones((), input.dtype), []
         for position, step, size in zip(positions, corner, sizes, strict=True):
             low = jnp.floor(position)
             near, share = low + step, position - low if step else 1 - (position - low)

@@ -42,8 +42,8 @@ def unflatten(x: Array, dim: int, sizes: tuple[int, ...]) -> Array:
     """Dimension ``dim`` as several of ``sizes``."""
     dim = dim % x.ndim
     known = math.prod(size for size in sizes if size != -1)
-    sizes = [x.shape[dim] // known if size == -1 else size for size in sizes]
-    return x.reshape(*x.shape[:dim], *sizes, *x.shape[dim + 1 :])
+    found = [x.shape[dim] // known if size == -1 else size for size in sizes]
+    return x.reshape(*x.shape[:dim], *found, *x.shape[dim + 1 :])
 
 
 @aten("expand.default", "broadcast_to.default", "expand_copy.default")
@@ -129,7 +129,7 @@ def flip_rows(x: Array) -> Array:
 
 
 @aten("rot90.default")
-def rotate_90(x: Array, k: int = 1, dims: tuple[int, ...] = (0, 1)) -> Array:
+def rotate_90(x: Array, k: int = 1, dims: tuple[int, int] = (0, 1)) -> Array:
     return jnp.rot90(x, k, dims)
 
 
