@@ -16,7 +16,7 @@ from torch import nn
 
 from twinax.errors import CannotPort
 from twinax.port.torch_to_jax import convert, obstacles
-from twinax.port.torch_to_jax.source import wrapped
+from twinax.port.torch_to_jax.wrapping import wrapped
 
 
 class Block(nn.Module):

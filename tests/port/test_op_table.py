@@ -32,6 +32,11 @@ def test_functions_use_only_what_a_ported_file_has():
         assert definition.uses <= known, f"{name} uses {sorted(definition.uses - known)}"
 
 
+def test_no_branch_begins_with_elif():
+    """A branch that a constant decides is cut out as it stands."""
+    assert not [d.name for d in table.definitions().values() if "elif " in d.text]
+
+
 def test_parameters_are_those_of_torchs_schema():
     """By position no more than torch's; by name, where torch takes them by name only, the same names."""
     named: dict[str, set[str]] = {}  # of all operations that one function is

@@ -14,7 +14,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,20 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils._pytree import TreeSpec
 
 from twinax.errors import CannotPort, Unsupported
+from twinax.port.torch_to_jax.program import (
+    DROPOUTS,
+    MODES,
+    DType,
+    Frame,
+    Level,
+    Program,
+    Ref,
+    Size,
+    Statement,
+    Value,
+    refs,
+)
 
-MODES = ("eval", "train")
-DROPOUTS = tuple(f"torch.nn.modules.dropout.{n}" for n in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"))
 NOTHING = ("clone", "alias", "lift_fresh_copy", "contiguous")
 """Operations that give their argument: nothing is written through views any more."""
 SIZED = ("view.default", "reshape.default", "_unsafe_view.default", "expand.default")
@@ -40,101 +50,6 @@ JOINED = ("cat.default", "concat.default", "concatenate.default")
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range", "sym_constrain_range_for_size")
 COUNTER = "num_batches_tracked"
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
-
-
-@dataclass(frozen=True)
-class Ref:
-    """A value by its name: an input, a parameter or buffer (its torch name), or a statement's result."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Size:
-    """A size that depends on the inputs: an expression in symbols such as ``s0``."""
-
-    expression: Any  # sympy.Expr
-
-    def __hash__(self) -> int:
-        return hash(str(self.expression))
-
-
-@dataclass(frozen=True)
-class DType:
-    """A dtype that stands in the graph; ``float64`` follows the weights, ``float32`` is at least float32."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Value:
-    """What is known of a value: sizes (ints, or :class:`Size`) and dtype."""
-
-    shape: tuple[Any, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Level:
-    """One module call around a statement: which call it is, the module's path, and its class."""
-
-    key: str
-    path: str
-    type: str
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A line of the user's source."""
-
-    file: str
-    line: int
-    function: str
-    code: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.code}"
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One operation: ``results = op(*args, **kwargs)``, without ``aten.``; unused results are ``""``.
-
-    ``several``: torch gives a tuple or list of results, if only of one.
-    """
-
-    op: str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    results: tuple[str, ...]
-    levels: tuple[Level, ...]
-    frames: tuple[Frame, ...]
-    several: bool
-
-
-@dataclass
-class Program:
-    """The module in one mode.
-
-    Attributes:
-        inputs: Names of the inputs that are arrays, in order.
-        statements: In the order in which they run.
-        values: Of every name.
-        outputs: References in a nest of tuples and dicts, as the model returns it.
-        updates: Buffer's torch name → the value that it has afterwards.
-        weights: Names of parameters and persistent buffers that the graph uses.
-        constants: Arrays that are neither, by name.
-        same: Constant's name → the first one that has the same numbers.
-    """
-
-    inputs: list[str] = field(default_factory=list)
-    statements: list[Statement] = field(default_factory=list)
-    values: dict[str, Value] = field(default_factory=dict)
-    outputs: Any = None
-    updates: dict[str, Ref] = field(default_factory=dict)
-    weights: set[str] = field(default_factory=set)
-    constants: dict[str, np.ndarray] = field(default_factory=dict)
-    same: dict[str, str] = field(default_factory=dict)
 
 
 def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, Program]:
@@ -388,18 +303,6 @@ class _Reader:
                 live |= set(refs((statement.args, tuple(statement.kwargs.values()))))
                 kept.append(statement)
         program.statements = kept[::-1]
-
-
-def refs(value: Any) -> Iterator[Ref]:
-    """Every reference in a nest of arguments."""
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from refs(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from refs(item)
 
 
 def _is_true(argument: Any) -> bool:

@@ -84,7 +84,7 @@ def _understood(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> 
 
 def _unsupported(made: list[Class]) -> tuple[Unsupported, ...]:
     from twinax.port.torch_to_jax.code import Op
-    from twinax.port.torch_to_jax.phrases import unsupported
+    from twinax.port.torch_to_jax.refusals import unsupported
 
     found: dict[Unsupported, None] = {}
     for one in made:

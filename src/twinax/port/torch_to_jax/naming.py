@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any
 
 from twinax.port.torch_to_jax import table
-from twinax.port.torch_to_jax.capture import Frame
 from twinax.port.torch_to_jax.code import Code, Invoke, Local, Own
+from twinax.port.torch_to_jax.program import Frame
 
 RESERVED = {"self", "jax", "jnp", "lax", "nnx", "np", "math", "partial", "constant"}
 

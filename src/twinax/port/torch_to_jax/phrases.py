@@ -5,14 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from twinax.errors import Unsupported
 from twinax.port.torch_to_jax import expressions, table
-from twinax.port.torch_to_jax.capture import DType, Value
 from twinax.port.torch_to_jax.code import (
     ATTENTION,
     DROPOUT,
@@ -30,9 +27,10 @@ from twinax.port.torch_to_jax.code import (
     Record,
 )
 from twinax.port.torch_to_jax.expressions import literal, parsed, text
+from twinax.port.torch_to_jax.program import DType, Value
+from twinax.port.torch_to_jax.subscripts import merged, sliced
 
 WIDTH = 100
-LONGEST = 9223372036854775807
 INDEXING = ("slice.Tensor", "select.int", "unsqueeze.default", "index.Tensor")
 CASTS = ("_to_copy.default", "to.dtype")
 LIMITS = {
@@ -280,8 +278,8 @@ class Phrases:
         elif item.op == "select.int":
             items.append(args[2])
         else:
-            items.append(_slice(args[2:], self._numbers(item.args[2:])))
-        return _merged(args[0], items)
+            items.append(sliced(args[2:], self._numbers(item.args[2:])))
+        return merged(args[0], items)
 
     def _known(self, source: Any) -> Value:
         if isinstance(source, Local):
@@ -333,66 +331,6 @@ def self_path(path: str) -> str:
     return (f"self.{first}" if first.isidentifier() else f"getattr(self, {first!r})") + "".join(parts)
 
 
-def _slice(args: list[ast.expr], numbers: list[Any]) -> ast.expr | None:
-    """``start:stop:step``; None for all of an axis."""
-    start, stop, step = (*args, *[None] * 3)[:3]
-    start = None if start is None or _at(numbers, 0) in (0, None) or _is_none(start) else start
-    stop = None if stop is None or _at(numbers, 1) == LONGEST or _is_none(stop) else stop
-    step = None if step is None or _at(numbers, 2) == 1 else step
-    return None if start is stop is step is None else ast.Slice(start, stop, step)
-
-
-def _at(numbers: list[Any], index: int) -> Any:
-    return numbers[index] if index < len(numbers) else "?"
-
-
-def _is_none(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
-
-
-def _merged(base: ast.expr, items: list[ast.expr | None]) -> ast.expr:
-    """``base[a][b]`` as one subscript where ``a`` only takes whole axes and new ones."""
-    if isinstance(base, ast.Subscript) and _is_all(base.slice):
-        return expressions.subscript(base.value, items) if any(i is not None for i in items) else base
-    if not (isinstance(base, ast.Subscript) and _is_simple(base.slice)):
-        return expressions.subscript(base, items)
-    inner = base.slice.elts if isinstance(base.slice, ast.Tuple) else [base.slice]
-    merged: list[ast.expr | None] = []
-    waiting = list(items)
-    for part in inner:
-        if isinstance(part, ast.Constant) and isinstance(part.value, int) and part.value is not None:
-            merged.append(part)  # a selected axis is gone
-            continue
-        outer = waiting.pop(0) if waiting else None
-        while _is_new(outer):
-            merged.append(outer)
-            outer = waiting.pop(0) if waiting else None
-        if outer is None:
-            merged.append(None if _is_full(part) else part)
-        elif _is_full(part):
-            merged.append(outer)
-        else:
-            return expressions.subscript(base, items)
-    return expressions.subscript(base.value, [*merged, *waiting])
-
-
-def _is_all(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is ...
-
-
-def _is_simple(node: ast.expr) -> bool:
-    parts = node.elts if isinstance(node, ast.Tuple) else [node]
-    return all(isinstance(p, ast.Slice | ast.Constant) and not _is_all(p) for p in parts)
-
-
-def _is_full(node: ast.expr) -> bool:
-    return isinstance(node, ast.Slice) and node.lower is node.upper is node.step is None
-
-
-def _is_new(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
-
-
 def _pattern(array: np.ndarray) -> str | None:
     """A short way to make the array; None where there is none."""
     kind = {"i": "int", "b": "bool"}.get(array.dtype.kind)
@@ -416,45 +354,3 @@ def _pattern(array: np.ndarray) -> str | None:
     ):
         return f"jnp.tril(jnp.ones({array.shape!r}, bool))"
     return None
-
-
-def unsupported(op: Op, code: Code, index: int, where: str) -> Unsupported | None:
-    """Why an operation cannot be written, if it cannot."""
-    if op.op in (DROPOUT, *CASTS):
-        if op.op == DROPOUT and op.results[1]:
-            return Unsupported("aten.native_dropout", where, "Its mask is used: use dropout without it.")
-        return None
-    if op.op == "index.Tensor":
-        masks = [i for i in op.args[1] if isinstance(i, Local) and code.values[i.name].dtype == "bool"]
-        hint = "A mask selects as many entries as the data say: use torch.where."
-        return Unsupported("aten.index.Tensor with a mask", where, hint) if masks else None
-    if op.op in (*INDEXING, "expand.default"):
-        return None
-    entry = table.read().get(op.op)
-    if entry is None:
-        return Unsupported(torch_name(op.op), where, "It is not in the table: express it by others.")
-    if entry.results and any(r and i not in entry.results for i, r in enumerate(op.results)):
-        return Unsupported(torch_name(op.op), where, "A result of it is used that has no counterpart in JAX.")
-    stand_in = partial(_stand_in, code)
-    try:
-        given = expressions.bound(entry, list(map(stand_in, op.args)), {k: stand_in(v) for k, v in op.kwargs})
-    except TypeError as error:
-        return Unsupported(f"{torch_name(op.op)} with {error}", where, "Leave that argument out.")
-    what, _, hint = (expressions.refusal(entry, given) or "").partition(": ")
-    hint = hint or "express it by other operations"
-    return Unsupported(what, where, f"{hint[0].upper()}{hint[1:]}.") if what else None
-
-
-def torch_name(op: str) -> str:
-    """An operation's full name: of ATen, unless another library stands in front."""
-    return op if op.split(" ")[0].count(".") > 1 else f"aten.{op}"
-
-
-def _stand_in(code: Code, value: Any) -> ast.expr:
-    """A constant as itself, anything else as a name."""
-    if isinstance(value, Hole):
-        value = code.holes[value.index]
-    if isinstance(value, tuple):
-        return ast.Tuple([_stand_in(code, item) for item in value], ast.Load())
-    plain = value is None or isinstance(value, bool | int | float | str)
-    return literal(value) if plain else ast.Name("given")

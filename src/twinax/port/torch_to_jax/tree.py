@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from twinax.port.torch_to_jax.capture import DROPOUTS, Program, Ref, Size, Statement, Value, refs
+from twinax.port.torch_to_jax.program import DROPOUTS, Program, Ref, Size, Statement, Value, refs
 
 Item = "Statement | Call | Update"
 MOST_INLINED = 4

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinax.port.torch_to_jax import naming, table
-from twinax.port.torch_to_jax.capture import Size
 from twinax.port.torch_to_jax.code import (
     Assign,
     Code,
@@ -26,6 +25,7 @@ from twinax.port.torch_to_jax.code import (
 )
 from twinax.port.torch_to_jax.expressions import text
 from twinax.port.torch_to_jax.phrases import WIDTH, Phrases, Scope, self_path
+from twinax.port.torch_to_jax.program import Size
 
 DEEPEST = 4
 """Calls in each other from which on a value gets a name, though the next line gives that name away."""

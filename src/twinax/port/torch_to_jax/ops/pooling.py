@@ -45,8 +45,7 @@ def max_pool(
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
     if set(dilation) == {1}:
         return lax.reduce_window(x, lowest, lax.max, size, strides, pads)
-    else:
-        return dilated_max(jnp.pad(x, pads, constant_values=lowest), size, strides, dilation)
+    return dilated_max(jnp.pad(x, pads, constant_values=lowest), size, strides, dilation)
 
 
 def dilated_max(x: Array, size: tuple[int, ...], strides: tuple[int, ...], dilation: Sequence[int]) -> Array:
@@ -76,16 +75,15 @@ def avg_pool(
     total = lax.reduce_window(x, x.dtype.type(0), lax.add, size, strides, pads)
     if divisor_override is not None:
         return total / divisor_override
-    elif not (ceil_mode or (any(padding) and not count_include_pad)):
+    if not (ceil_mode or (any(padding) and not count_include_pad)):
         return total / math.prod(kernel_size)
-    else:
-        given = [(0, 0, 0)] * (x.ndim - len(kernel_size)) + [
-            (p, p, 0) for p in np.broadcast_to(padding, len(kernel_size)).tolist()
-        ]
-        ones = lax.pad(jnp.ones_like(x), x.dtype.type(count_include_pad), given)
-        beyond = [(a - p, b - p, 0) for (a, b), (p, _, _) in zip(pads, given, strict=True)]
-        ones = lax.pad(ones, x.dtype.type(0), beyond)
-        return total / lax.reduce_window(ones, x.dtype.type(0), lax.add, size, strides, "VALID")
+    given = [(0, 0, 0)] * (x.ndim - len(kernel_size)) + [
+        (p, p, 0) for p in np.broadcast_to(padding, len(kernel_size)).tolist()
+    ]
+    ones = lax.pad(jnp.ones_like(x), x.dtype.type(count_include_pad), given)
+    beyond = [(a - p, b - p, 0) for (a, b), (p, _, _) in zip(pads, given, strict=True)]
+    ones = lax.pad(ones, x.dtype.type(0), beyond)
+    return total / lax.reduce_window(ones, x.dtype.type(0), lax.add, size, strides, "VALID")
 
 
 @aten(

@@ -50,10 +50,11 @@ def upsample_nearest(
     """The pixel at ⌊(i + center) · old size / new size⌋ for each spatial axis of (N, C, …)."""
     precision = np.float64 if input.dtype == jnp.float64 else np.float32  # torch rounds like this
     for axis, size, new, scale in new_sizes(input, output_size, scale_factors):
-        if scale * new == size and new % size == 0:
-            input = jnp.repeat(input, new // size, axis)
-        elif center == 0 and new in (size, 2 * size):  # torch's gradient takes other pixels than its result
+        whole = scale * new == size and new % size == 0
+        if not whole and center == 0 and new in (size, 2 * size):  # torch's gradient takes other pixels
             raise NotImplementedError("aten.upsample_nearest by such a factor is not ported: give the new size")
+        if whole:
+            input = jnp.repeat(input, new // size, axis)
         else:
             nearest = (np.arange(new) + center) * float(precision(scale)) - center
             nearest = nearest.astype(np.float32) + np.float32(center)
