@@ -35,6 +35,8 @@ RATES = ("drop_prob", "drop_path_prob", "layerdrop", "drop_path_rate", "drop_pat
 """Attributes that hold rates of stochastic depth: the proof is without it, as it is without dropout."""
 LAYERDROP = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 """The same in a configuration: above zero a branch on a random number, which torch.export cannot follow."""
+DRAWN = ("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale")
+"""Other numbers of a configuration that are drawn in train mode, where not None."""
 
 
 def main(library: str, name: str, folder: Path) -> dict[str, Any]:
@@ -96,6 +98,9 @@ def deterministic(module: torch.nn.Module) -> None:
             for name in names:
                 if isinstance(getattr(owner, name, None), float):
                     setattr(owner, name, 0.0)
+        for name in DRAWN:
+            if hasattr(getattr(layer, "config", None), name):
+                setattr(layer.config, name, None)
 
 
 def move(module: torch.nn.Module) -> None:
@@ -104,7 +109,7 @@ def move(module: torch.nn.Module) -> None:
         own = {n: t for n, t in module.named_parameters()}
         own |= {n: t for n, t in module.named_buffers() if "running_" in n}
         for name, array in perturb({n: t.numpy().copy() for n, t in own.items()}, SEED).items():
-            own[name].copy_(torch.from_numpy(array))
+            own[name].copy_(torch.from_numpy(np.asarray(array)))
 
 
 def reference(of: Example) -> dict[str, np.ndarray]:
@@ -115,7 +120,7 @@ def reference(of: Example) -> dict[str, np.ndarray]:
     with torch.no_grad():
         own = dict(nudged.named_parameters())
         for name, array in nudge_wide({n: p.numpy().copy() for n, p in own.items()}, SEED).items():
-            own[name].copy_(torch.from_numpy(array))
+            own[name].copy_(torch.from_numpy(np.asarray(array)))
     found = {f"inputs|{n}": t.numpy() for n, t in inputs.items()}
     for mode in ("eval", "train"):
         outputs, gradients, buffers = computed(wide, inputs, mode)

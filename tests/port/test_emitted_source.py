@@ -138,7 +138,19 @@ class Positions(nn.Module):
         return x * self.table[:, 1:] + self.table[..., 3:].sum(1)[:, None]
 
 
+class Frozen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.slow, self.fast = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            slow, _ = (self.slow(x) * 2).max(-1, keepdim=True)
+        return self.fast(x) + slow
+
+
 MODELS = {
+    "frozen": (Frozen, {"x": (2, 3)}),
     "positions": (Positions, {"x": (2, 4, 4)}),
     "stack": (Stack, {"x": (4, 8)}),
     "tied": (Tied, {"ids": (2, 5)}),

@@ -25,6 +25,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils._pytree import TreeSpec
 
 from twinax.errors import CannotPort, Unsupported
+from twinax.port.torch_to_jax.gradients import Detached, own_backwards
 from twinax.port.torch_to_jax.program import (
     DROPOUTS,
     MODES,
@@ -67,7 +68,16 @@ def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, 
     examples = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
     first = first_names(wide)
     with _no_collection():
-        return {mode: _Reader(_exported(wide, examples, mode), first).program for mode in MODES}
+        return {mode: _program(wide, examples, mode, first) for mode in MODES}
+
+
+def _program(
+    module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str, first: Mapping[str, str]
+) -> Program:
+    with own_backwards() as functions:
+        program = _Reader(_exported(module, inputs, mode), first).program
+    program.functions = functions
+    return program
 
 
 @contextmanager
@@ -100,7 +110,8 @@ def _exported(module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            exported = torch.export.export(module, (), dict(inputs), dynamic_shapes=shapes, strict=False)
+            with Detached():
+                exported = torch.export.export(module, (), dict(inputs), dynamic_shapes=shapes, strict=False)
             return exported.run_decompositions({})
         except Exception as error:
             raise _refused(error, mode) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from twinax.port.torch_to_jax.classes import Class
+    from twinax.port.torch_to_jax.program import Program
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def convert(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, titl
     text = source(made, root, title or f"{type(module).__name__} in JAX (Flax NNX).")
     constants = {n: _narrowed(a) for p in programs.values() for n, a in p.constants.items() if f"{n!r}" in text}
     weights = {n: _numpy(t) for n, t in _own(module).items() if n in _names(root)}
-    return Ported(text, weights, constants, (*_counted(module), *_own_backwards(module, inputs)))
+    return Ported(text, weights, constants, (*_counted(module), *_own_backwards(programs)))
 
 
 def obstacles(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[Unsupported, ...]:
@@ -102,31 +102,13 @@ def _counted(module: torch.nn.Module) -> list[str]:
     return ["num_batches_tracked, torch's count of batches, is left out: nothing reads it."] if counts else []
 
 
-def _own_backwards(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[str]:
+def _own_backwards(programs: Mapping[str, Program]) -> list[str]:
     """Functions with a backward of their own. The export keeps the forward; the proof shows if that does."""
-    import torch
-    from torch.utils._pytree import tree_leaves
-
-    made = copy.deepcopy(module).eval()
-    try:
-        with torch.enable_grad():
-            outputs = tree_leaves(made(**inputs))
-    except Exception:  # a model for other dtypes, or another device
-        return []
-    waiting = [t.grad_fn for t in outputs if isinstance(t, torch.Tensor) and t.grad_fn is not None]
-    seen, found = set(waiting), {}
-    while waiting:
-        node = waiting.pop()
-        function = getattr(node, "_forward_cls", None)
-        if function is not None:
-            found[function.__name__] = _line_of(function)
-        following = {other for other, _ in node.next_functions if other is not None} - seen
-        seen |= following
-        waiting += following
+    functions = {f.__name__: f for program in programs.values() for f in program.functions}
     return [
-        f"{name}{where} has a backward of its own, which torch.export leaves out: the port's gradient is that "
-        "of its forward."
-        for name, where in found.items()
+        f"{name}{_line_of(function)} has a backward of its own, which torch.export leaves out: the port's "
+        "gradient is that of its forward."
+        for name, function in functions.items()
     ]
 
 

@@ -94,6 +94,7 @@ class Program:
         updates: Buffer's torch name → the value that it has afterwards.
         weights: Names of parameters and persistent buffers that the graph uses.
         constants: Arrays that are neither, by name.
+        functions: Of ``torch.autograd``, called with a backward of their own.
         same: Constant's name → the first one that has the same numbers.
     """
 
@@ -105,6 +106,7 @@ class Program:
     weights: set[str] = field(default_factory=set)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
+    functions: list[type] = field(default_factory=list)
 
 
 def refs(value: Any) -> Iterator[Ref]:

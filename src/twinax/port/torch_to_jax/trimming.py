@@ -1,8 +1,8 @@
 """Functions of ``ops`` cut down to what one model needs of them.
 
 A parameter that every call leaves out, or gives the same True, False or None, is taken out together with the
-branches that it decides; so is one that the function does not read. One that every call gives has no default. No
-function of ``ops`` has an ``elif``, which could not be cut out as it stands.
+branches that it decides; so is one that the function does not read. One that every call gives has no default.
+No function of ``ops`` has an ``elif``, which could not be cut out as it stands.
 Text is cut by the places that the syntax tree gives, so that comments stay.
 """
 

@@ -1,0 +1,59 @@
+"""What a model says of gradients, and an export forgets. Imports torch: runs in torch workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_any, tree_map
+
+
+@contextmanager
+def own_backwards() -> Iterator[list[type]]:
+    """Collects the ``torch.autograd.Function`` classes that are called in the block."""
+    found: list[type] = []
+    base: Any = torch.autograd.function._SingleLevelFunction
+
+    def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if cls not in found:
+            found.append(cls)
+        return super(base, cls).apply(*args, **kwargs)  # type: ignore[misc]
+
+    base.apply = classmethod(apply)
+    try:
+        yield found
+    finally:
+        del base.apply
+
+
+class Detached(TorchFunctionMode):
+    """What is computed without gradient from what has one is detached; an export forgets ``no_grad`` itself."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if torch.is_grad_enabled() or not tree_any(_learns, (args, kwargs)):
+            return result
+        return tree_map(lambda t: t.detach() if _is_float(t) and not _is_one_of(t, args) else t, result)
+
+
+def _learns(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _is_one_of(tensor: Tensor, arguments: Sequence[Any]) -> bool:
+    """Whether it was written into, and is given back."""
+    return any(tensor is argument for argument in arguments)
