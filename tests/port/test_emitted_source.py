@@ -382,3 +382,69 @@ class Two(nn.Module):
 def test_an_argument_that_some_calls_leave_out_keeps_its_default():
     ported = convert(Two(), example({"x": (2, 2, 7, 7)}))
     assert "bias: Array | None = None" in ported.source
+
+
+class Steps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(4, 4)
+
+    def forward(self, x):
+        h = torch.zeros(x.shape[0], 4)
+        for step in range(x.shape[1]):
+            h = torch.tanh(self.line(x[:, step]) + h)
+        return nn.functional.pad(h, (0, 3 - x.shape[1])) if x.shape[1] < 3 else h
+
+
+def test_a_length_that_the_export_fixed_is_refused_in_jax(tmp_path):
+    module, inputs = Steps(), example({"x": (2, 5, 4)})
+    model = load(convert(module, inputs), tmp_path).build()
+    assert model(jnp.ones((3, 5, 4))).shape == (3, 4)
+    with pytest.raises(AssertionError):
+        model(jnp.ones((2, 6, 4)))
+
+
+class AlwaysDrops(nn.Module):
+    def forward(self, x):
+        q = x[:, None]
+        x = nn.functional.scaled_dot_product_attention(q, q, q, dropout_p=0.1)[:, 0]
+        return nn.functional.dropout(x, 0.5, training=True)
+
+
+def test_dropout_that_is_on_in_eval_mode_is_refused():
+    found = obstacles(AlwaysDrops(), example({"x": (2, 3, 4)}))
+    assert [one.operation.partition(" ")[2] for one in found] == ["that drops in eval mode"] * 2
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(4, 6)
+
+    def forward(self, x):
+        q, k, v = self.line(x).split(2, dim=-1)
+        return q * k + v
+
+
+def test_a_module_is_called_as_often_as_in_torch():
+    assert convert(Twice(), example({"x": (2, 4)})).source.count("self.line(") == 1
+
+
+class Counted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(2, 2).requires_grad_(False)
+
+    def forward(self, x, ids):
+        return self.line(x) + torch.randn_like(x) + (ids * ids % 7)[:, None]
+
+
+def test_what_a_person_should_know_is_noted():
+    notes = convert(Counted(), {**example({"x": (2, 2)}), "ids": torch.arange(2)}).notes
+    assert [note.split(" ")[0] for note in notes] == ["2", "Random", "Integers"]
+    assert all("test_emitted_source.py:" in note for note in notes[1:])
+
+
+def test_a_model_that_fails_by_itself_is_told_apart_from_one_that_cannot_be_exported():
+    with pytest.raises(CannotPort, match=r"itself fails on these inputs.*\n?.*test_emitted|itself fails"):
+        convert(Twice(), example({"x": (2, 5)}))

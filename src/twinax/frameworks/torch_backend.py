@@ -65,6 +65,8 @@ class TorchRunner(Runner):
         self.code, self.inputs, self.mode, self.channels_last = code, tuple(inputs), mode, channels_last
         self.dtype, self.device = getattr(torch, dtype), torch.device(device)
         self.model: nn.Module = code.build(config).to(device=self.device, dtype=self.dtype)
+        for parameter in self.model.parameters():  # frozen ones too: those are the optimizer's affair
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
         self.optimizer: torch.optim.Optimizer | None = None
         self.rule: Optimizer | None = None
         self._compiled: Phases | None = None  # what the function compiled last took

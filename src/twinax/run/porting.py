@@ -20,7 +20,8 @@ from twinax.studies.parity import SINGLE, SMALL
 from twinax.studies.parity_verdict import NOISE, Found, Noise, Verdict, size
 
 MODES = ("eval", "train")
-PARITY_BATCH, OTHER_BATCH = 4, 2
+PARITY_BATCH, MOST = 4, 8
+"""Examples in the proof where more than the second number are stated, or one."""
 PICTURES = (64, 128)
 """Sizes of pictures that are tried for the proof, where a model is made for larger ones."""
 FUNCTIONS = (
@@ -148,7 +149,9 @@ class _Work:
             return Proof(limits=("JAX is not installed where it was ported, so nothing was compared.",))
         self.jax = self.crew.worker(self.cells[1])
         self.crew.say("building both sides in float64")
-        self._both("build", pair=str(self.stage / folders.PAIR), weights=str(self.stage / folders.WEIGHTS))
+        self.examples = subject.batch if 1 < subject.batch <= MOST else PARITY_BATCH
+        pair, weights = str(self.stage / folders.PAIR), str(self.stage / folders.WEIGHTS)
+        self._both("build", pair=pair, weights=weights, batch=self.examples)
         picture = self._pictures(subject)
         files = {mode: self._files(mode) for mode in MODES}
         for mode in MODES:  # JAX compiles both while torch goes on
@@ -257,7 +260,7 @@ class _Work:
 
     def _batches(self, subject: Subject, proof: Proof) -> tuple[Proof, bool]:
         """Whether it serves another number of examples, or its own alone."""
-        other, proved = OTHER_BATCH, min(PARITY_BATCH, subject.batch)
+        proved, other = self.examples, 2 if self.examples != 2 else 3
         self.crew.say(f"trying a batch of {other}")
         files = self._files("other")
         for worker, side in ((self.torch, "torch"), (self.jax, "jax")):

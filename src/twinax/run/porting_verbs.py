@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,11 +96,12 @@ def _subject(source: TorchSource, module: nn.Module, request: Mapping[str, Json]
 # --- both sides --------------------------------------------------------------------------------------
 
 
-def build(context: Context, *, pair: str, weights: str) -> dict[str, Json]:
-    """Build the worker's side of the port, with its weights in place."""
+def build(context: Context, *, pair: str, weights: str, batch: int) -> dict[str, Json]:
+    """Build the worker's side of the port, with its weights in place, to be evaluated on as many examples."""
     context.twin = resolve(pair)
     context.weights = checkpoint.read(Path(weights))
     context.runner = make_runner(context.cell, context.twin, context.weights)
+    context.memory["batches"] = [_full(context, batch)]
     return {}
 
 
@@ -123,8 +125,10 @@ def crop(context: Context, *, image: int) -> dict[str, Json]:
 
 
 def _cropped(context: Context, image: int) -> Arrays:
-    full = _full(context, context.cell.size.batch)
-    return {name: array[:, :, :image, :image] if array.ndim == 4 else array for name, array in full.items()}
+    return {
+        name: array[:, :, :image, :image] if array.ndim == 4 else array
+        for name, array in _batch(context).items()
+    }
 
 
 def _full(context: Context, batch: int) -> Arrays:
@@ -181,8 +185,7 @@ def narrows(context: Context) -> dict[str, Json]:
 
 def _batch(context: Context) -> Arrays:
     """What the side is evaluated on."""
-    kept: list[Arrays] = context.memory.setdefault("batches", [_full(context, context.cell.size.batch)])  # type: ignore[assignment]
-    return kept[0]
+    return context.memory["batches"][0]
 
 
 def other_batch(context: Context, *, batch: int, output: str) -> dict[str, Json]:
@@ -194,7 +197,8 @@ def other_batch(context: Context, *, batch: int, output: str) -> dict[str, Json]
         with _exact(context):
             result = context.runner.evaluate(arrays, train=False, gradients=False)
     except Exception as error:  # a model may fix its batch in many ways
-        return {"refused": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"}
+        line = traceback.extract_tb(error.__traceback__)[-1].line or ""  # what an assert without words says
+        return {"refused": f"{type(error).__name__}: {(str(error).splitlines() or [line])[0][:300]}"}
     parity_files.write(output, result, kinds=("outputs",))
     return {"refused": ""}
 

@@ -26,6 +26,7 @@ from torch.utils._pytree import TreeSpec
 
 from twinax.errors import CannotPort, Unsupported
 from twinax.port.torch_to_jax.gradients import Detached, own_backwards
+from twinax.port.torch_to_jax.guards import guards
 from twinax.port.torch_to_jax.program import (
     DROPOUTS,
     MODES,
@@ -37,6 +38,7 @@ from twinax.port.torch_to_jax.program import (
     Size,
     Statement,
     Value,
+    is_torch,
     refs,
 )
 
@@ -44,6 +46,7 @@ NOTHING = ("clone", "alias", "lift_fresh_copy", "contiguous")
 """Operations that give their argument: nothing is written through views any more."""
 SIZED = ("view.default", "reshape.default", "_unsafe_view.default", "expand.default")
 """Operations whose sizes are those of the result: -1 is written out; one export has it and another not."""
+WHOLE = 9223372036854775807
 SUMS = ("add.Tensor", "add.Scalar")
 BOTH = ("__and__.Tensor", "bitwise_and.Tensor", "logical_and.default")
 ITEMS = ("item.default", "_local_scalar_dense.default")
@@ -64,7 +67,13 @@ def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, 
     Raises:
         CannotPort: torch.export cannot follow the module.
     """
-    wide = copy.deepcopy(module).double()
+    wide = _copied(module).double()
+    complex_ones = [name for name, p in module.named_parameters() if p.is_complex()]
+    if complex_ones:
+        raise CannotPort(
+            f"{complex_ones[0]} is complex; the two frameworks differ in what its gradient is.",
+            "Hold its real and imaginary parts as two parameters.",
+        )
     examples = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
     first = first_names(wide)
     with _no_collection():
@@ -75,8 +84,9 @@ def _program(
     module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str, first: Mapping[str, str]
 ) -> Program:
     with own_backwards() as functions:
-        program = _Reader(_exported(module, inputs, mode), first).program
-    program.functions = functions
+        exported = _exported(module, inputs, mode)
+    program = _Reader(exported, first, mode == "train").program
+    program.functions, program.guards = functions, guards(exported, list(inputs))
     return program
 
 
@@ -90,6 +100,18 @@ def _no_collection() -> Iterator[None]:
     finally:
         if on:
             gc.enable()
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise CannotPort(
+            f"{type(module).__name__} cannot be copied, which a port needs: {first[:300]}",
+            "A weight that another function computes is at fault, such as torch.nn.utils.weight_norm's: use "
+            "torch.nn.utils.parametrizations.",
+        ) from error
 
 
 def first_names(module: nn.Module) -> dict[str, str]:
@@ -114,7 +136,23 @@ def _exported(module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str) 
                 exported = torch.export.export(module, (), dict(inputs), dynamic_shapes=shapes, strict=False)
             return exported.run_decompositions({})
         except Exception as error:
+            _run(module, inputs)
             raise _refused(error, mode) from error
+
+
+def _run(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+    """Call the model as it is: where that fails, it is not torch.export's affair."""
+    try:
+        with torch.no_grad():
+            module(**inputs)
+    except Exception as error:
+        lines = _own_lines(error)
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise CannotPort(
+            f"The model itself fails on these inputs: {type(error).__name__}: {first[:300]}"
+            + (f" ({lines[-1]})" if lines else ""),
+            "State other inputs with --input or example_inputs(), or mend the model.",
+        ) from error
 
 
 def _open_axes(tensor: torch.Tensor) -> range:
@@ -157,8 +195,8 @@ def _own_lines(error: BaseException) -> list[str]:
 class _Reader:
     """Reads one exported program."""
 
-    def __init__(self, exported: torch.export.ExportedProgram, first: Mapping[str, str]) -> None:
-        self.program = Program()
+    def __init__(self, exported: torch.export.ExportedProgram, first: Mapping[str, str], train: bool) -> None:
+        self.program, self.train = Program(), train
         self.values: dict[fx.Node, Any] = {}  # node → Ref, Size, number, or a tuple of these
         self.constants = {**exported.constants, **dict(exported.named_buffers())}
         self.exported, self.first = exported, first
@@ -233,7 +271,7 @@ class _Reader:
                 self.program.values[result] = _value(part)
         self.program.statements.append(
             Statement(
-                name + _peculiar(node, name),
+                name + _peculiar(node, name, self.train),
                 *self._arguments(node, name, value),
                 results,
                 _levels(node),
@@ -273,15 +311,18 @@ class _Reader:
         first, second = (*node.args, None, None)[:2]
         if name.split(".")[0] in NOTHING:
             return None if self._in_dropout(node) else first  # type: ignore[return-value]
-        if name not in (*SIZED, *SUMS, *BOTH, "slice.Tensor"):
+        if name not in (*SIZED, *SUMS, *BOTH, "slice.Tensor", "slice_scatter.default"):
             return None
         if name in BOTH and _is_true(first) and isinstance(second, fx.Node):
             first, second = second, first
+        if name == "slice_scatter.default":  # one that writes all there is gives what it writes
+            whole = _read_from(node, 3) in (0, None) and (_read_from(node, 4) or WHOLE) >= WHOLE
+            first = second if whole and _read_from(node, 5) in (1, None) else None
         source = self.values.get(first) if isinstance(first, fx.Node) else None
         if not isinstance(source, Ref) or self.program.values[source.name] != _value(value):
             return None
         zero = name in SUMS and not isinstance(second, fx.Node) and second == 0
-        whole = name in SIZED or name == "slice.Tensor"  # a slice of the same size is of all that there is
+        whole = name in (*SIZED, "slice.Tensor", "slice_scatter.default")  # a slice of the same size is of all
         return first if zero or whole or (name in BOTH and _is_true(second)) else None  # type: ignore[return-value]
 
     def _in_dropout(self, node: fx.Node) -> bool:
@@ -316,6 +357,13 @@ class _Reader:
         program.statements = kept[::-1]
 
 
+def _read_from(node: fx.Node, place: int) -> Any:
+    """An argument by its place, or name in torch's schema; None where it is left out or no plain number."""
+    name = node.target._schema.arguments[place].name  # type: ignore[union-attr]
+    value = node.args[place] if len(node.args) > place else node.kwargs.get(name)
+    return value if isinstance(value, int) else None if value is None else -1
+
+
 def _is_true(argument: Any) -> bool:
     """Whether an argument is the one number True."""
     if not isinstance(argument, fx.Node) or _operation(argument) not in ("ones.default", "new_ones.default"):
@@ -331,8 +379,10 @@ def _operation(node: fx.Node) -> str:
     )
 
 
-def _peculiar(node: fx.Node, name: str) -> str:
+def _peculiar(node: fx.Node, name: str, train: bool) -> str:
     """What makes this use of the operation another one, for which the table has no entry; mostly nothing."""
+    if not train and _drops(node):
+        return " that drops in eval mode"  # nnx.Dropout is off there
     first = node.args[0] if node.args else None
     tensor = first.meta.get("val") if isinstance(first, fx.Node) else None
     if not isinstance(tensor, torch.Tensor):
@@ -344,6 +394,19 @@ def _peculiar(node: fx.Node, name: str) -> str:
     if name.split(".")[0] in ("any", "all") and tensor.dtype == torch.uint8:
         return " of uint8"  # the result is uint8 too
     return ""
+
+
+def _drops(node: fx.Node) -> bool:
+    """Whether the operation drops anything."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    parameters = node.target._schema.arguments
+    given = {p.name: p.default_value for p in parameters}
+    given |= dict(zip(given, node.args, strict=False)) | node.kwargs
+    if "dropout_p" in given:
+        return given["dropout_p"] > 0
+    rate = given.get("dropout", given.get("p", 0))
+    return bool("dropout" in str(node.target) or "dropout" in given) and bool(given.get("train")) and bool(rate)
 
 
 def _value(tensor: torch.Tensor) -> Value:
@@ -374,11 +437,6 @@ def _levels(node: fx.Node) -> tuple[Level, ...]:
 def _frames(text: str) -> Iterator[Frame]:
     for file, line, function, code in FRAME.findall(text):
         yield Frame(file, int(line), function, code.strip())
-
-
-def is_torch(file: str) -> bool:
-    """Whether a line is of torch itself."""
-    return "/torch/" in file or file.startswith("torch/")
 
 
 def _nest(spec: TreeSpec, leaves: Iterator[Any]) -> Any:

@@ -32,7 +32,10 @@ DROPPED_AXES = {"Dropout": (), "Dropout1d": (2,), "Dropout2d": (2, 3), "Dropout3
 
 
 RESERVED = ("Array", "Buffer", "Path", *table.LIBRARIES)
-OF_FLAX = ("train", "eval", "sow", "perturb", "set_attributes", "iter_modules", "iter_children", "set_mode")
+OF_FLAX = (
+    "train", "eval", "sow", "perturb", "set_attributes", "iter_modules", "iter_children", "set_mode",
+    "deterministic", "use_running_average", "rngs",
+)  # fmt: skip
 SMALL = 4
 """A number of code that is larger and also the size of a parameter is taken to be that size."""
 
@@ -72,6 +75,7 @@ class Instance:
     made: Class | None = None
     arguments: list[Any] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
+    guards: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from twinax.errors import CannotPort, Unsupported
-from twinax.port.torch_to_jax.capture import is_torch
-from twinax.port.torch_to_jax.program import DType, Frame, Program, Ref, Size, Statement, Value, refs
+from twinax.port.torch_to_jax.program import DType, Frame, Program, Ref, Size, Statement, Value, is_torch, refs
 from twinax.port.torch_to_jax.tree import Call, Update
 
 DROPOUT = "native_dropout.default"

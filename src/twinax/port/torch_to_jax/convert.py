@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     import torch
 
     from twinax.port.torch_to_jax.classes import Class
-    from twinax.port.torch_to_jax.program import Program
 
 
 @dataclass(frozen=True)
@@ -56,12 +53,13 @@ def convert(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, titl
             "Change these lines, or ask for the operations.",
             missing,
         )
+    from twinax.port.torch_to_jax.notes import notes
     from twinax.port.torch_to_jax.source import source
 
     text = source(made, root, title or f"{type(module).__name__} in JAX (Flax NNX).")
     constants = {n: _narrowed(a) for p in programs.values() for n, a in p.constants.items() if f"{n!r}" in text}
     weights = {n: _numpy(t) for n, t in _own(module).items() if n in _names(root)}
-    return Ported(text, weights, constants, (*_counted(module), *_own_backwards(programs)))
+    return Ported(text, weights, constants, notes(module, programs))
 
 
 def obstacles(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[Unsupported, ...]:
@@ -75,10 +73,12 @@ def obstacles(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tu
 def _understood(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
     from twinax.port.torch_to_jax.capture import capture
     from twinax.port.torch_to_jax.classes import classes
+    from twinax.port.torch_to_jax.guards import needed
 
     programs = capture(module, inputs)
     made, root = classes(module, programs)
     root.inputs = programs["eval"].inputs
+    root.guards = needed(guard for program in programs.values() for guard in program.guards)
     return made, root, programs
 
 
@@ -95,28 +95,6 @@ def _unsupported(made: list[Class]) -> tuple[Unsupported, ...]:
                     if reason is not None:
                         found[reason] = None
     return tuple(found)
-
-
-def _counted(module: torch.nn.Module) -> list[str]:
-    counts = any(name.endswith("num_batches_tracked") for name in _own(module))
-    return ["num_batches_tracked, torch's count of batches, is left out: nothing reads it."] if counts else []
-
-
-def _own_backwards(programs: Mapping[str, Program]) -> list[str]:
-    """Functions with a backward of their own. The export keeps the forward; the proof shows if that does."""
-    functions = {f.__name__: f for program in programs.values() for f in program.functions}
-    return [
-        f"{name}{_line_of(function)} has a backward of its own, which torch.export leaves out: the port's "
-        "gradient is that of its forward."
-        for name, function in functions.items()
-    ]
-
-
-def _line_of(function: type) -> str:
-    try:
-        return f" ({Path(inspect.getsourcefile(function) or '').name}:{inspect.getsourcelines(function)[1]})"
-    except (TypeError, OSError):
-        return ""
 
 
 def _names(root: Any) -> set[str]:

@@ -75,6 +75,20 @@ def refusal(entry: Entry, given: Mapping[str, ast.expr]) -> str | None:
     return None
 
 
+def times_read(node: ast.AST, name: str) -> int:
+    """How often an expression reads a name, at most: one branch of a choice is taken."""
+    if isinstance(node, ast.IfExp):
+        branches = max(times_read(node.body, name), times_read(node.orelse, name))
+        return times_read(node.test, name) + branches if not _is_about_none(node.test) else branches
+    if isinstance(node, ast.Name):
+        return int(node.id == name)
+    return sum(times_read(child, name) for child in ast.iter_child_nodes(node))
+
+
+def _is_about_none(test: ast.expr) -> bool:
+    return isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Is | ast.IsNot)
+
+
 def _arguments(entry: Entry, given: Mapping[str, ast.expr]) -> tuple[list[ast.expr], list[ast.keyword]]:
     """Arrays by position as far as they lead; everything else by name; nothing that is the default anyhow."""
     defaults = _defaults(entry)

@@ -50,7 +50,7 @@ def draws(item: Op | Assign, code: Code) -> bool:
     if item.op == DROPOUT or _is_dropped(item, code):
         return True
     entry = table.read().get(item.op)
-    return entry is not None and any(a.arg == "key" for a, d in _kwonly(entry) if d is None)
+    return entry is not None and entry.draws
 
 
 def _kwonly(entry: table.Entry) -> list[tuple[ast.arg, ast.expr | None]]:

@@ -81,6 +81,12 @@ class Statement:
     frames: tuple[Frame, ...]
     several: bool
 
+    @property
+    def where(self) -> str:
+        """The user's own line."""
+        own = [frame for frame in self.frames if not is_torch(frame.file)]
+        return str(own[-1]) if own else "an unknown line"
+
 
 @dataclass
 class Program:
@@ -94,6 +100,8 @@ class Program:
         updates: Buffer's torch name → the value that it has afterwards.
         weights: Names of parameters and persistent buffers that the graph uses.
         constants: Arrays that are neither, by name.
+        guards: What the sizes of the inputs must satisfy: Python, with ``i0_1`` for the first input's
+            second size.
         functions: Of ``torch.autograd``, called with a backward of their own.
         same: Constant's name → the first one that has the same numbers.
     """
@@ -106,6 +114,7 @@ class Program:
     weights: set[str] = field(default_factory=set)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
+    guards: list[str] = field(default_factory=list)
     functions: list[type] = field(default_factory=list)
 
 
@@ -119,3 +128,8 @@ def refs(value: Any) -> Iterator[Ref]:
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from refs(item)
+
+
+def is_torch(file: str) -> bool:
+    """Whether a line is of torch itself."""
+    return "/torch/" in file or file.startswith("torch/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -192,8 +193,13 @@ def _class_text(one: Class, input_names: Mapping[str, list[str]], used: set[str]
         returned = _returned(next(iter(codes.values())))
         arguments = "".join(f", {n}: {_annotated(codes, i)}" for i, n in enumerate(signature))
         lines += ["", f"    def __call__(self{arguments}) -> {returned}:"]
-        lines += [f"        {row}" for row in _joined(bodies, flag)]
+        lines += [f"        {row}" for row in (*_guarded(instance.guards, signature), *_joined(bodies, flag))]
     return "\n".join(lines)
+
+
+def _guarded(guards: list[str], names: list[str]) -> list[str]:
+    """A refusal of sizes for which the statements that follow would be others."""
+    return ["assert " + re.sub(r"\bi(\d+)\.", lambda m: f"{names[int(m.group(1))]}.", text) for text in guards]
 
 
 def _idle(one: Class) -> dict[str, float]:

@@ -51,6 +51,15 @@ class Entry:
         return body[0].value if alone else None  # type: ignore[union-attr]
 
     @property
+    def draws(self) -> bool:
+        """Whether it draws at random: it takes a key."""
+        arguments = self.node.args
+        return any(
+            a.arg == "key" and d is None
+            for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        )
+
+    @property
     def parameters(self) -> list[str]:
         """Names of all parameters, positional ones first."""
         return [a.arg for a in (*self.node.args.args, *self.node.args.kwonlyargs)]

@@ -41,11 +41,12 @@ def _once(functions: list[str], body: str) -> tuple[list[str], str]:
             continue
         calls = [call for piece in rest for call in _calls(piece, node.name)]
         fixed = _fixed(node, calls)
+        left_out = {n for n in fixed if all(_argument(c, list(_parameters(node)), n) is MISSING for c in calls)}
         text = _without_types(text, _tuples(node, calls))
         given = _given(
             node, [list(_calls(piece, node.name)) for piece in rest[:-1]], list(_calls(body, node.name))
         )
-        text = _folded(_with_constants(_without_branches(text, fixed, given), fixed))
+        text = _folded(_with_constants(_without_branches(text, fixed, given), fixed, left_out))
         dropped = _unread(text, node)
         functions[index] = merged(_without_parameters(text, dropped, given))
         functions = [_without_arguments(f, node, dropped) for f in functions]
@@ -190,15 +191,16 @@ def _taken(text: str, function: ast.AST, statement: ast.If, answer: bool) -> str
     return "\n".join([*lines[:first], *kept, *lines[last:]])
 
 
-def _with_constants(text: str, fixed: dict[str, ast.expr]) -> str:
-    """The function with True, False and None in place of parameters that are always these."""
+def _with_constants(text: str, fixed: dict[str, ast.expr], left_out: set[str]) -> str:
+    """The function with constants for parameters that no call gives, or that are always True, False or None."""
     node = ast.parse(text).body[0]
     assert isinstance(node, ast.FunctionDef)
     assigned = _assigned_before(node, node.end_lineno or 0)
     plain = {
         name: value
         for name, value in fixed.items()
-        if name not in assigned and isinstance(value, ast.Constant) and value.value in (True, False, None)
+        if name not in assigned
+        and (name in left_out or (isinstance(value, ast.Constant) and value.value in (True, False, None)))
     }
     names = [n for s in node.body for n in ast.walk(s) if isinstance(n, ast.Name) and n.id in plain]
     for name in sorted(names, key=lambda n: (-n.lineno, -n.col_offset)):

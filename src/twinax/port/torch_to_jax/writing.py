@@ -23,7 +23,7 @@ from twinax.port.torch_to_jax.code import (
     Own,
     Record,
 )
-from twinax.port.torch_to_jax.expressions import text
+from twinax.port.torch_to_jax.expressions import text, times_read
 from twinax.port.torch_to_jax.phrases import WIDTH, Phrases, Scope, self_path
 from twinax.port.torch_to_jax.program import Size
 
@@ -78,6 +78,8 @@ class Body:
             value = self.phrases.value(item.value, {index})
             self._line(f"{self_path(item.buffer)}[...] = {text(value)}", {index})
             return
+        for local in self._read_again(item):
+            self._settle(local)
         included = {index}
         make = lambda: self.phrases.call(item, included)  # noqa: E731
         value = self._shortened(make, make(), included)
@@ -85,6 +87,15 @@ class Body:
             self._results(item, value, included)
         else:
             self._result(item.results[0], value, included)
+
+    def _read_again(self, item: Any) -> list[str]:
+        """Waiting values that the operation's expression would write several times, and compute so."""
+        entry = table.read().get(item.op) if isinstance(item, Op) else None
+        if entry is None or entry.expression is None:
+            return []
+        pairs = zip(entry.parameters, item.args, strict=False)
+        again = [a.name for p, a in pairs if isinstance(a, Local) and times_read(entry.expression, p) > 1]
+        return [name for name in again if name in self.phrases.pending]
 
     def _result(self, local: str, value: ast.expr, included: set[int]) -> None:
         alone = self.uses.get(local, 0) == 1 and local not in self.sized and not _is_bound_to_its_place(value)

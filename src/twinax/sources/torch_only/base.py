@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from twinax.errors import BadInput
 from twinax.sources.torch_only.inputs import FORM, Input, draw, named
 from twinax.twin import Array, Arrays
@@ -129,4 +131,4 @@ def tensors_of(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     """The arrays as tensors."""
     import torch
 
-    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}

@@ -1,0 +1,5 @@
+"""``python -m twinax``."""
+
+from twinax.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""What a person should know of a port. Imports torch only as a type."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twinax.port.torch_to_jax import table
+from twinax.port.torch_to_jax.program import Program, Statement
+
+if TYPE_CHECKING:
+    from torch import nn
+
+GROWING = ("mul", "pow", "square", "prod", "cumprod", "bitwise_left_shift", "__lshift__", "matmul", "mm", "bmm")
+"""Operations whose results are soon larger than 32 bits."""
+
+
+def notes(module: nn.Module, programs: Mapping[str, Program]) -> tuple[str, ...]:
+    """Sentences, for the README and the terminal."""
+    statements = [statement for program in programs.values() for statement in program.statements]
+    functions = {f.__name__: f for program in programs.values() for f in program.functions}
+    integers = [s for program in programs.values() for s in program.statements if _multiplies(s, program)]
+    return (
+        *_counted(module),
+        *_frozen(module),
+        *(_own_backward(function) for function in functions.values()),
+        *_drawn(statements),
+        *_narrower(integers),
+    )
+
+
+def _counted(module: nn.Module) -> list[str]:
+    counts = any(name.endswith("num_batches_tracked") for name, _ in module.named_buffers())
+    return ["num_batches_tracked, torch's count of batches, is left out: nothing reads it."] if counts else []
+
+
+def _frozen(module: nn.Module) -> list[str]:
+    frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
+    few = ", ".join(frozen[:3]) + (", …" if len(frozen) > 3 else "")
+    told = f"{len(frozen)} parameters are frozen in PyTorch ({few}). In JAX that is the optimizer's affair: "
+    return [told + "the port, its proof and its studies differentiate them as well."] if frozen else []
+
+
+def _own_backward(function: type) -> str:
+    """The export keeps a function's forward alone; the proof shows whether that does."""
+    try:
+        file, line = Path(inspect.getsourcefile(function) or "").name, inspect.getsourcelines(function)[1]
+        where = f" ({file}:{line})"
+    except (TypeError, OSError):
+        where = ""
+    return (
+        f"{function.__name__}{where} has a backward of its own, which torch.export leaves out: the port's "
+        "gradient is that of its forward."
+    )
+
+
+def _drawn(statements: list[Statement]) -> list[str]:
+    known = table.read()
+    dropout = "native_dropout.default"
+    lines = {s.where for s in statements if s.op != dropout and s.op in known and known[s.op].draws}
+    return [
+        f"Random numbers are drawn at {line}. JAX draws others: what they touch cannot be compared."
+        for line in sorted(lines)
+    ]
+
+
+def _multiplies(statement: Statement, program: Program) -> bool:
+    results = [program.values[name] for name in statement.results if name]
+    return statement.op.split(".")[0] in GROWING and all(value.dtype == "int64" for value in results)
+
+
+def _narrower(products: list[Statement]) -> list[str]:
+    if not products:
+        return []
+    told = f"Integers are multiplied at {products[0].where}. PyTorch's have 64 bits, JAX's 32 unless "
+    return [told + "jax_enable_x64 is set: beyond 2147483647 the two differ."]
