@@ -149,7 +149,18 @@ class Frozen(nn.Module):
         return self.fast(x) + slow
 
 
+class Aside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.line = nn.BatchNorm1d(3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        self.norm(x)  # for its statistics alone
+        return self.line(x)
+
+
 MODELS = {
+    "aside": (Aside, {"x": (4, 3)}),
     "frozen": (Frozen, {"x": (2, 3)}),
     "positions": (Positions, {"x": (2, 4, 4)}),
     "stack": (Stack, {"x": (4, 8)}),

@@ -221,7 +221,7 @@ def _returned(code: Code) -> str:
     value = code.form.returns
     if type(value).__name__ == "Record":
         return "dict[str, Array]" if all(type(v).__name__ == "Local" for _, v in value.items) else "dict"
-    return f"tuple[{', '.join(['Array'] * len(value))}]" if isinstance(value, tuple) else "Array"
+    return f"tuple[{', '.join(['Array'] * len(value)) or '()'}]" if isinstance(value, tuple) else "Array"
 
 
 def _joined(bodies: Mapping[str, list[str]], flag: str) -> list[str]:

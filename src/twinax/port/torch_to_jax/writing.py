@@ -83,7 +83,9 @@ class Body:
         included = {index}
         make = lambda: self.phrases.call(item, included)  # noqa: E731
         value = self._shortened(make, make(), included)
-        if item.several if isinstance(item, Op) else len(item.results) > 1:
+        if not item.results:  # called for the statistics that it keeps
+            self._line(text(value), included)
+        elif item.several if isinstance(item, Op) else len(item.results) > 1:
             self._results(item, value, included)
         else:
             self._result(item.results[0], value, included)
