@@ -371,8 +371,10 @@ class Gated(nn.Module):
 
 
 def test_a_backward_that_the_export_leaves_out_is_named():
-    (note,) = convert(Gated(), example({"x": (3, 2)})).notes
+    ported = convert(Gated(), example({"x": (3, 2)}))
+    (note,) = ported.notes
     assert note.startswith("Gate (test_emitted_source.py:")
+    assert "stop_gradient" not in ported.source
 
 
 def test_long_lines_are_broken_without_changing_what_they_mean():

@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_any, tree_map
 
+entered: list[type] = []
+"""The ``torch.autograd.Function`` classes whose forward runs now."""
+
 
 @contextmanager
 def own_backwards() -> Iterator[list[type]]:
@@ -21,7 +24,11 @@ def own_backwards() -> Iterator[list[type]]:
     def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
         if cls not in found:
             found.append(cls)
-        return super(base, cls).apply(*args, **kwargs)  # type: ignore[misc]
+        entered.append(cls)
+        try:
+            return super(base, cls).apply(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            entered.pop()
 
     base.apply = classmethod(apply)
     try:
@@ -31,7 +38,10 @@ def own_backwards() -> Iterator[list[type]]:
 
 
 class Detached(TorchFunctionMode):
-    """What is computed without gradient from what has one is detached; an export forgets ``no_grad`` itself."""
+    """What is computed without gradient from what has one is detached; an export forgets ``no_grad`` itself.
+
+    Not so within a ``torch.autograd.Function``, whose forward always runs without: its gradient is what counts.
+    """
 
     def __torch_function__(
         self,
@@ -41,7 +51,7 @@ class Detached(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if torch.is_grad_enabled() or not tree_any(_learns, (args, kwargs)):
+        if torch.is_grad_enabled() or entered or not tree_any(_learns, (args, kwargs)):
             return result
         return tree_map(lambda t: t.detach() if _is_float(t) and not _is_one_of(t, args) else t, result)
 
