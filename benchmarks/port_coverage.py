@@ -39,7 +39,7 @@ LIMIT_S = 300.0
 """Longest time that either process of a model may take."""
 HERE = Path(__file__).parent
 QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-"""Proof needs no fast code; compiling takes a third of the time so."""
+"""For tiny models: compiling takes a third of the time so."""
 Record = dict[str, Any]
 WORKERS: set[subprocess.Popen[str]] = set()
 
@@ -137,7 +137,8 @@ def by_twinax(record: Mapping[str, str], keep: Path | None) -> Record:
         torch = [sys.executable, "-m", "support.port_torch", record["library"], record["name"], str(place)]
         told = answer(torch, place / "torch.log")
         if "outcome" not in told:
-            told |= answer([sys.executable, "-m", "support.port_jax", str(place)], place / "jax.log")
+            flags = QUICK_COMPILER if record["library"] == "transformers" else ""
+            told |= answer([sys.executable, "-m", "support.port_jax", str(place)], place / "jax.log", flags)
     return told
 
 
@@ -148,12 +149,12 @@ def by_torchax(python: str, record: Mapping[str, str]) -> Record:
         return answer(command, Path(folder) / "log")
 
 
-def answer(command: list[str], log: Path) -> Record:
+def answer(command: list[str], log: Path, flags: str = "") -> Record:
     """The last line that a process prints, or how it ended without one."""
     with log.open("w") as errors:
         worker = subprocess.Popen(
             command,
-            env=environment(),
+            env={**environment(), "XLA_FLAGS": flags},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -175,7 +176,7 @@ def answer(command: list[str], log: Path) -> Record:
 
 
 def environment() -> dict[str, str]:
-    """Workers find ``support``, take a core each, look for no network, and compile quickly."""
+    """Workers find ``support``, take a core each, and look for no network."""
     paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     quiet = {
         "OMP_NUM_THREADS": "1",
@@ -183,7 +184,7 @@ def environment() -> dict[str, str]:
         "TRANSFORMERS_VERBOSITY": "error",
         "JAX_PLATFORMS": "cpu",
     }
-    return {**os.environ, **quiet, "PYTHONPATH": paths, "XLA_FLAGS": QUICK_COMPILER}
+    return {**os.environ, **quiet, "PYTHONPATH": paths}
 
 
 def known(file: Path) -> dict[tuple[str, ...], Record]:
