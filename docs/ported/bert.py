@@ -1,10 +1,8 @@
 """BertModel in JAX (Flax NNX).
 
-Ported from PyTorch by twinax. Parameters have PyTorch's names and layouts. ``model.train()`` and
+Ported from PyTorch by twinax, whose parameters keep PyTorch's names and layouts. ``model.train()`` and
 ``model.eval()`` switch dropout and batch statistics, which the model updates in its own variables.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 
@@ -15,29 +13,12 @@ from jax import Array, lax
 from safetensors.numpy import load_file
 
 
-def along(index: Array) -> tuple[Array, ...]:
-    """The indices of x[…] for ``index`` along ``dim`` and each element's own place along the others."""
-    places = list(jnp.indices(index.shape, sparse=True))
-    places[1] = index
-    return tuple(places)
-
-
-def gather(x: Array, index: Array) -> Array:
-    """x's elements at ``index`` along ``dim``; x may be longer than ``index`` in the other dimensions."""
-    return x[along(index)]
-
-
-def layer_norm(
-    input: Array, normalized_shape: list[int], weight: Array | None = None, bias: Array | None = None,
-    eps: float = 1e-05,
-) -> Array:
+def layer_norm(input: Array, normalized_shape: list[int], weight: Array, bias: Array, eps: float) -> Array:
     """(x − mean) / √(variance + eps) · weight + bias, over the last dimensions."""
     axes = tuple(range(-len(normalized_shape), 0))
     x = input.astype(jnp.promote_types(input.dtype, jnp.float32))
     x = x - x.mean(axes, keepdims=True)
-    y = x * lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + eps)
-    y = y * weight
-    y = y + bias
+    y = x * lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + eps) * weight + bias
     return y.astype(input.dtype)
 
 
@@ -49,7 +30,6 @@ def padded_embedding(weight: Array, indices: Array, padding_idx: int) -> Array:
 
 def safe_softmax(x: Array, dim: int) -> Array:
     """Softmax; zeros instead of NaN where all of x is −∞."""
-    x = x
     top = lax.stop_gradient(jnp.max(x, dim, keepdims=True, initial=-jnp.inf))
     exponentials = jnp.exp(x - jnp.where(top == -jnp.inf, 0, top))
     total = exponentials.sum(dim, keepdims=True)
@@ -57,8 +37,7 @@ def safe_softmax(x: Array, dim: int) -> Array:
 
 
 def scaled_dot_product_attention(
-    query: Array, key: Array, value: Array, attn_mask: Array | None = None, *, scale: float | None = None,
-    dropout: nnx.Dropout | None = None,
+    query: Array, key: Array, value: Array, attn_mask: Array, *, scale: float, dropout: nnx.Dropout
 ) -> Array:
     """softmax(query · keyᵀ · scale + mask) · value; zeros for a query that sees no key.
 
@@ -67,9 +46,7 @@ def scaled_dot_product_attention(
     wide = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.matmul(query, key.mT, preferred_element_type=wide) * scale  # (…, queries, keys)
     scores = jnp.where(attn_mask, scores, -jnp.inf) if attn_mask.dtype == bool else scores + attn_mask
-    weights = safe_softmax(scores, -1).astype(value.dtype)
-    weights = dropout(weights)
-    return weights @ value
+    return dropout(safe_softmax(scores, -1).astype(value.dtype)) @ value
 
 
 class Embedding(nnx.Module):
@@ -80,7 +57,7 @@ class Embedding(nnx.Module):
         self.weight = nnx.Param(jnp.zeros((num_embeddings, embedding_dim)))
 
     def __call__(self, x: Array) -> Array:
-        return self.weight[...][x] if self.padding_idx < 0 and (not False) else padded_embedding(
+        return self.weight[...][x] if self.padding_idx < 0 else padded_embedding(
             self.weight[...], x, self.padding_idx
         )
 
@@ -118,19 +95,12 @@ class BertEmbeddings(nnx.Module):
         self.LayerNorm = LayerNorm(768)
         self.dropout = nnx.Dropout(0.1, rngs=rngs)
 
-    def __call__(self, input_ids: Array) -> Array:
+    def __call__(self, input_ids: Array, token_type_ids: Array) -> Array:
         position_ids = jnp.arange(512)[None, :input_ids.shape[1]]  # (1, length)
-        buffered_token_type_ids = gather(jnp.full((1, 512), 0), index=position_ids)
-        token_type_ids = jnp.broadcast_to(
-            buffered_token_type_ids, (input_ids.shape[0], buffered_token_type_ids.shape[1])
-        )
         inputs_embeds = self.word_embeddings(input_ids)  # (batch, length, 768)
         token_type_embeddings = self.token_type_embeddings(token_type_ids)
-        embeddings = inputs_embeds + token_type_embeddings
         position_embeddings = self.position_embeddings(position_ids)  # (1, length, 768)
-        embeddings = embeddings + position_embeddings  # (batch, length, 768)
-        embeddings = self.LayerNorm(embeddings)
-        return self.dropout(embeddings)
+        return self.dropout(self.LayerNorm(inputs_embeds + token_type_embeddings + position_embeddings))
 
 
 class BertSelfAttention(nnx.Module):
@@ -141,21 +111,19 @@ class BertSelfAttention(nnx.Module):
         self.key = Linear(768, 768)
         self.value = Linear(768, 768)
         self.dropout = nnx.Dropout(0.1, rngs=rngs)
-        self.attention_dropout = nnx.Dropout(0.1, rngs=rngs)
 
     def __call__(self, hidden_states: Array, attention_mask: Array) -> Array:
         x = self.query(hidden_states)
-        query_layer = jnp.swapaxes(x.reshape(x.shape[0], x.shape[1], 12, 64), 1, 2)
+        query_layer = jnp.swapaxes(x.reshape(*x.shape[:2], 12, 64), 1, 2)  # (batch, 12, length, 64)
         x = self.key(hidden_states)  # (batch, length, 768)
-        key_layer = jnp.swapaxes(x.reshape(x.shape[0], x.shape[1], 12, 64), 1, 2)
+        key_layer = jnp.swapaxes(x.reshape(*x.shape[:2], 12, 64), 1, 2)  # (batch, 12, length, 64)
         hidden_states = self.value(hidden_states)  # (batch, length, 768)
-        x = hidden_states.reshape(hidden_states.shape[0], hidden_states.shape[1], 12, 64)
-        value_layer = jnp.swapaxes(x, 1, 2)  # (batch, 12, length, 64)
-        x = scaled_dot_product_attention(
-            query_layer, key_layer, value_layer, attention_mask, scale=0.125, dropout=self.attention_dropout
+        value_layer = jnp.swapaxes(hidden_states.reshape(*hidden_states.shape[:2], 12, 64), 1, 2)
+        y = scaled_dot_product_attention(
+            query_layer, key_layer, value_layer, attention_mask, scale=0.125, dropout=self.dropout
         )
-        x = jnp.swapaxes(x, 1, 2)  # (batch, length, 12, 64)
-        return x.reshape(x.shape[0], x.shape[1], 768)
+        y = jnp.swapaxes(y, 1, 2)  # (batch, length, 12, 64)
+        return y.reshape(*y.shape[:2], 768)
 
 
 class BertSelfOutput(nnx.Module):
@@ -167,8 +135,7 @@ class BertSelfOutput(nnx.Module):
         self.dropout = nnx.Dropout(0.1, rngs=rngs)
 
     def __call__(self, hidden_states: Array, input_tensor: Array) -> Array:
-        hidden_states = self.dense(hidden_states)
-        hidden_states = self.dropout(hidden_states)
+        hidden_states = self.dropout(self.dense(hidden_states))
         return self.LayerNorm(hidden_states + input_tensor)
 
 
@@ -179,8 +146,7 @@ class BertIntermediate(nnx.Module):
         self.dense = Linear(768, 3072)
 
     def __call__(self, hidden_states: Array) -> Array:
-        hidden_states = self.dense(hidden_states)  # (batch, length, 3072)
-        return jax.nn.gelu(hidden_states, approximate=False)
+        return jax.nn.gelu(self.dense(hidden_states), approximate=False)
 
 
 class BertOutput(nnx.Module):
@@ -192,8 +158,7 @@ class BertOutput(nnx.Module):
         self.dropout = nnx.Dropout(0.1, rngs=rngs)
 
     def __call__(self, hidden_states: Array, input_tensor: Array) -> Array:
-        hidden_states = self.dense(hidden_states)  # (batch, length, 768)
-        hidden_states = self.dropout(hidden_states)
+        hidden_states = self.dropout(self.dense(hidden_states))  # (batch, length, 768)
         return self.LayerNorm(hidden_states + input_tensor)
 
 
@@ -205,8 +170,7 @@ class BertPooler(nnx.Module):
 
     def __call__(self, hidden_states: Array) -> Array:
         first_token_tensor = hidden_states[:, 0]  # (batch, 768)
-        pooled_output = self.dense(first_token_tensor)
-        return jnp.tanh(pooled_output)
+        return jnp.tanh(self.dense(first_token_tensor))
 
 
 class BertAttention(nnx.Module):
@@ -253,12 +217,15 @@ class BertModel(nnx.Module):
         self.encoder = BertEncoder(rngs=rngs)
         self.pooler = BertPooler()
 
-    def __call__(self, input_ids: Array, attention_mask: Array) -> dict[str, Array]:
-        embedding_output = self.embeddings(input_ids)  # (batch, length, 768)
-        x = jnp.arange(input_ids.shape[1], dtype=int)[None, None, :, None]  # (1, 1, length, 1)
-        x_2 = jnp.arange(input_ids.shape[0], dtype=int)[:, None, None, None]  # (batch, 1, 1, 1)
-        input_ids = jnp.arange(input_ids.shape[1], dtype=int)[None, None, None]  # (1, 1, 1, length)
-        x = jnp.ones((), bool) & (x >= 0) & attention_mask.astype(bool)[x_2, input_ids]
+    def __call__(self, input_ids: Array, attention_mask: Array, token_type_ids: Array) -> dict[str, Array]:
+        assert input_ids.shape[1] == token_type_ids.shape[1]
+        assert input_ids.shape[0] == token_type_ids.shape[0]
+        assert attention_mask.shape[1] == token_type_ids.shape[1]
+        assert input_ids.shape[1] <= 512
+        embedding_output = self.embeddings(input_ids, token_type_ids)  # (batch, length, 768)
+        x = jnp.arange(input_ids.shape[0], dtype=int)[:, None, None, None]  # (batch, 1, 1, 1)
+        x = attention_mask.astype(bool)[x, jnp.arange(input_ids.shape[1], dtype=int)[None, None, None]]
+        x = (jnp.arange(input_ids.shape[1], dtype=int)[None, None, :, None] >= 0) & x
         encoder_outputs = self.encoder(embedding_output, x)  # (batch, length, 768)
         return {'last_hidden_state': encoder_outputs, 'pooler_output': self.pooler(encoder_outputs)}
 
@@ -272,8 +239,7 @@ def build() -> BertModel:
 
 def load(path: str | Path) -> BertModel:
     """The model with the weights of a safetensors file, in their dtype."""
-    model = build()
-    weights = load_file(path)
+    model, weights = build(), load_file(path)
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     for names, variable in nnx.to_flat_state(state):
         variable.set_value(jnp.asarray(weights[".".join(map(str, names))]))

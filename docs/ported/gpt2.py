@@ -1,37 +1,28 @@
 """GPT2LMHeadModel in JAX (Flax NNX).
 
-Ported from PyTorch by twinax. Parameters have PyTorch's names and layouts. ``model.train()`` and
+Ported from PyTorch by twinax, whose parameters keep PyTorch's names and layouts. ``model.train()`` and
 ``model.eval()`` switch dropout and batch statistics, which the model updates in its own variables.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import Array, lax
 from safetensors.numpy import load_file
 
 
-def layer_norm(
-    input: Array, normalized_shape: list[int], weight: Array | None = None, bias: Array | None = None,
-    eps: float = 1e-05,
-) -> Array:
+def layer_norm(input: Array, normalized_shape: list[int], weight: Array, bias: Array) -> Array:
     """(x − mean) / √(variance + eps) · weight + bias, over the last dimensions."""
     axes = tuple(range(-len(normalized_shape), 0))
     x = input.astype(jnp.promote_types(input.dtype, jnp.float32))
     x = x - x.mean(axes, keepdims=True)
-    y = x * lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + eps)
-    y = y * weight
-    y = y + bias
+    y = x * lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + 1e-05) * weight + bias
     return y.astype(input.dtype)
 
 
 def safe_softmax(x: Array, dim: int) -> Array:
     """Softmax; zeros instead of NaN where all of x is −∞."""
-    x = x
     top = lax.stop_gradient(jnp.max(x, dim, keepdims=True, initial=-jnp.inf))
     exponentials = jnp.exp(x - jnp.where(top == -jnp.inf, 0, top))
     total = exponentials.sum(dim, keepdims=True)
@@ -39,8 +30,7 @@ def safe_softmax(x: Array, dim: int) -> Array:
 
 
 def scaled_dot_product_attention(
-    query: Array, key: Array, value: Array, attn_mask: Array | None = None, *, scale: float | None = None,
-    dropout: nnx.Dropout | None = None,
+    query: Array, key: Array, value: Array, attn_mask: Array, *, scale: float, dropout: nnx.Dropout
 ) -> Array:
     """softmax(query · keyᵀ · scale + mask) · value; zeros for a query that sees no key.
 
@@ -49,9 +39,7 @@ def scaled_dot_product_attention(
     wide = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.matmul(query, key.mT, preferred_element_type=wide) * scale  # (…, queries, keys)
     scores = jnp.where(attn_mask, scores, -jnp.inf) if attn_mask.dtype == bool else scores + attn_mask
-    weights = safe_softmax(scores, -1).astype(value.dtype)
-    weights = dropout(weights)
-    return weights @ value
+    return dropout(safe_softmax(scores, -1).astype(value.dtype)) @ value
 
 
 class Embedding(nnx.Module):
@@ -86,8 +74,7 @@ class Conv1D(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((nf,)))
 
     def __call__(self, x: Array) -> Array:
-        x_2 = self.bias[...] + x.reshape(x.shape[0] * x.shape[1], self.nx) @ self.weight[...]
-        return x_2.reshape(x.shape[0], x.shape[1], self.nf)
+        return (self.bias[...] + x.reshape(-1, self.nx) @ self.weight[...]).reshape(*x.shape[:2], self.nf)
 
 
 class NewGELUActivation(nnx.Module):
@@ -112,28 +99,20 @@ class GPT2Attention(nnx.Module):
         self.c_proj = Conv1D(768, 768)
         self.attn_dropout = nnx.Dropout(0.1, rngs=rngs)
         self.resid_dropout = nnx.Dropout(0.1, rngs=rngs)
-        self.attention_dropout = nnx.Dropout(0.1, rngs=rngs)
 
-    def __call__(self, hidden_states: Array, past_key_values: Array) -> Array:
+    def __call__(self, hidden_states: Array, attention_mask: Array) -> Array:
         hidden_states = self.c_attn(hidden_states)  # (batch, length, 2304)
         query_states, key_states, value_states = jnp.split(
-            hidden_states, np.arange(768, hidden_states.shape[2], 768), axis=2
+            hidden_states, [*range(768, hidden_states.shape[2], 768)], axis=2
         )
-        key_states = jnp.swapaxes(
-            key_states.reshape(key_states.shape[0], key_states.shape[1], 12, 64), 1, 2
+        key_states = jnp.swapaxes(key_states.reshape(*key_states.shape[:2], 12, 64), 1, 2)
+        value_states = jnp.swapaxes(value_states.reshape(*value_states.shape[:2], 12, 64), 1, 2)
+        query_states = jnp.swapaxes(query_states.reshape(*query_states.shape[:2], 12, 64), 1, 2)
+        y = scaled_dot_product_attention(
+            query_states, key_states, value_states, attention_mask, scale=0.125, dropout=self.attn_dropout
         )
-        x = value_states.reshape(value_states.shape[0], value_states.shape[1], 12, 64)
-        value_states = jnp.swapaxes(x, 1, 2)  # (batch, 12, length, 64)
-        x = query_states.reshape(query_states.shape[0], query_states.shape[1], 12, 64)
-        query_states = jnp.swapaxes(x, 1, 2)  # (batch, 12, length, 64)
-        x = scaled_dot_product_attention(
-            query_states, key_states, value_states, past_key_values, scale=0.125,
-            dropout=self.attention_dropout,
-        )
-        x = jnp.swapaxes(x, 1, 2)  # (batch, length, 12, 64)
-        attn_output = x.reshape(x.shape[0], x.shape[1], 768)  # (batch, length, 768)
-        attn_output = self.c_proj(attn_output)
-        return self.resid_dropout(attn_output)
+        y = jnp.swapaxes(y, 1, 2)  # (batch, length, 12, 64)
+        return self.resid_dropout(self.c_proj(y.reshape(*y.shape[:2], 768)))
 
 
 class GPT2MLP(nnx.Module):
@@ -146,10 +125,7 @@ class GPT2MLP(nnx.Module):
         self.dropout = nnx.Dropout(0.1, rngs=rngs)
 
     def __call__(self, hidden_states: Array) -> Array:
-        hidden_states = self.c_fc(hidden_states)  # (batch, length, 3072)
-        hidden_states = self.act(hidden_states)
-        hidden_states = self.c_proj(hidden_states)  # (batch, length, 768)
-        return self.dropout(hidden_states)
+        return self.dropout(self.c_proj(self.act(self.c_fc(hidden_states))))
 
 
 class GPT2Block(nnx.Module):
@@ -161,9 +137,9 @@ class GPT2Block(nnx.Module):
         self.ln_2 = LayerNorm(768)
         self.mlp = GPT2MLP(rngs=rngs)
 
-    def __call__(self, hidden_states: Array, past_key_values: Array) -> Array:
+    def __call__(self, hidden_states: Array, attention_mask: Array) -> Array:
         hidden_states_2 = self.ln_1(hidden_states)
-        hidden_states = self.attn(hidden_states_2, past_key_values) + hidden_states
+        hidden_states = self.attn(hidden_states_2, attention_mask) + hidden_states
         hidden_states_2 = self.ln_2(hidden_states)
         feed_forward_hidden_states = self.mlp(hidden_states_2)
         return hidden_states + feed_forward_hidden_states
@@ -181,15 +157,13 @@ class GPT2Model(nnx.Module):
 
     def __call__(self, input_ids: Array, attention_mask: Array) -> Array:
         inputs_embeds = self.wte(input_ids)  # (batch, length, 768)
-        position_ids = jnp.arange(input_ids.shape[1], dtype=int)  # (length,)
-        position_ids = position_ids[None]  # (1, length)
+        position_ids = jnp.arange(input_ids.shape[1], dtype=int)[None]  # (1, length)
         position_embeds = self.wpe(position_ids)  # (1, length, 768)
-        hidden_states = inputs_embeds + position_embeds  # (batch, length, 768)
-        x = jnp.arange(input_ids.shape[1], dtype=int)[None, None, :, None]  # (1, 1, length, 1)
-        x_2 = jnp.arange(input_ids.shape[1], dtype=int)[None, None, None]  # (1, 1, 1, length)
-        input_ids = jnp.arange(input_ids.shape[0], dtype=int)[:, None, None, None]  # (batch, 1, 1, 1)
-        causal_mask = jnp.ones((), bool) & (x_2 <= x) & attention_mask.astype(bool)[input_ids, x_2]
-        hidden_states = self.drop(hidden_states)  # (batch, length, 768)
+        x = jnp.arange(input_ids.shape[1], dtype=int)[None, None, None]  # (1, 1, 1, length)
+        x_2 = jnp.arange(input_ids.shape[0], dtype=int)[:, None, None, None]  # (batch, 1, 1, 1)
+        x_3 = x <= jnp.arange(input_ids.shape[1], dtype=int)[None, None, :, None]  # (1, 1, length, length)
+        causal_mask = x_3 & attention_mask.astype(bool)[x_2, x]  # (batch, 1, length, length)
+        hidden_states = self.drop(inputs_embeds + position_embeds)  # (batch, length, 768)
         for block in self.h:
             hidden_states = block(hidden_states, causal_mask)
         return self.ln_f(hidden_states)
@@ -203,9 +177,10 @@ class GPT2LMHeadModel(nnx.Module):
         self.lm_head = Linear()
 
     def __call__(self, input_ids: Array, attention_mask: Array) -> dict[str, Array]:
+        assert input_ids.shape[0] == attention_mask.shape[0]
+        assert attention_mask.shape[1] == input_ids.shape[1]
         transformer_outputs = self.transformer(input_ids, attention_mask)  # (batch, length, 768)
-        hidden_states = transformer_outputs
-        return {'logits': self.lm_head(hidden_states, self.transformer.wte.weight[...])}
+        return {'logits': self.lm_head(transformer_outputs, self.transformer.wte.weight[...])}
 
 
 def build() -> GPT2LMHeadModel:
@@ -217,8 +192,7 @@ def build() -> GPT2LMHeadModel:
 
 def load(path: str | Path) -> GPT2LMHeadModel:
     """The model with the weights of a safetensors file, in their dtype."""
-    model = build()
-    weights = load_file(path)
+    model, weights = build(), load_file(path)
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     for names, variable in nnx.to_flat_state(state):
         variable.set_value(jnp.asarray(weights[".".join(map(str, names))]))

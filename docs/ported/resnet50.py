@@ -1,10 +1,8 @@
 """ResNet in JAX (Flax NNX).
 
-Ported from PyTorch by twinax. Parameters have PyTorch's names and layouts. ``model.train()`` and
+Ported from PyTorch by twinax, whose parameters keep PyTorch's names and layouts. ``model.train()`` and
 ``model.eval()`` switch dropout and batch statistics, which the model updates in its own variables.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,60 +17,50 @@ from safetensors.numpy import load_file
 
 def adaptive_avg_pool(x: Array, output_size: Sequence[int]) -> Array:
     """The mean of ``output_size`` parts of each dimension, that are as equal as can be and may overlap."""
-    for axis, parts in enumerate(output_size, -len(output_size)):
-        size = x.shape[axis]
-        edges = [(i * size // parts, -(-(i + 1) * size // parts)) for i in range(parts)]
-        means = [lax.slice_in_dim(x, a, b, axis=axis).mean(axis, keepdims=True) for a, b in edges]
-        x = means[0] if parts == 1 else jnp.concatenate(means, axis)
-    return x
+    return x.mean(tuple(range(-len(output_size), 0)), keepdims=True)
 
 
 def batch_norm_inference(
-    input: Array, weight: Array | None, bias: Array | None, running_mean: Array, running_var: Array,
-    eps: float,
+    input: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, eps: float
 ) -> Array:
     """(x − running mean) / √(running variance + eps) · weight + bias, of each channel (dimension 1)."""
-    channel = (-1, *[1] * (input.ndim - 2))  # (C, 1, …) beside (N, C, …)
-    y = (input - running_mean.reshape(channel)) * lax.rsqrt(running_var + eps).reshape(channel)
-    y = y * weight.reshape(channel)
-    y = y + bias.reshape(channel)
-    return y.astype(input.dtype)
+    x = jnp.moveaxis(input, 1, -1)  # channels last
+    y = (x - running_mean) * lax.rsqrt(running_var + eps) * weight + bias
+    return jnp.moveaxis(y, -1, 1).astype(input.dtype)
 
 
 def batch_norm_training(
-    input: Array, weight: Array | None, bias: Array | None, running_mean: Array, running_var: Array,
-    momentum: float, eps: float,
+    input: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, momentum: float,
+    eps: float,
 ) -> tuple[Array, Array, Array]:
     """(x − mean) / √(variance + eps) · weight + bias, of each channel, and the new running statistics.
 
     The running variance takes the unbiased variance, the normalisation the biased one.
     """
-    axes = (0, *range(2, input.ndim))
-    channel = (-1, *[1] * (input.ndim - 2))  # (C, 1, …) beside (N, C, …)
-    x = input.astype(jnp.promote_types(input.dtype, jnp.float32))
+    x = jnp.moveaxis(input.astype(jnp.promote_types(input.dtype, jnp.float32)), 1, -1)  # channels last
+    axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes)
-    x = x - mean.reshape(channel)
+    x = x - mean
     var = jnp.square(x).mean(axes)
-    y = x * lax.rsqrt(var + eps).reshape(channel)
-    y = y * weight.reshape(channel)
-    y = y + bias.reshape(channel)
+    y = x * lax.rsqrt(var + eps) * weight + bias
     count = input.size // input.shape[1]
     mean, var = lax.stop_gradient((mean, var * count / (count - 1)))
     running_mean = ((1 - momentum) * running_mean + momentum * mean).astype(running_mean.dtype)
     running_var = ((1 - momentum) * running_var + momentum * var).astype(running_var.dtype)
-    return y.astype(input.dtype), running_mean, running_var
+    return jnp.moveaxis(y, -1, 1).astype(input.dtype), running_mean, running_var
 
 
 def convolution(
-    input: Array, weight: Array, stride: int | Sequence[int] = 1, padding: int | Sequence[int] | str = 0,
-    dilation: int | Sequence[int] = 1,
+    input: Array, weight: Array, stride: int | Sequence[int], padding: int | Sequence[int] | str,
+    dilation: int | Sequence[int],
 ) -> Array:
     """Convolution of (N, C, …) or (C, …) with (O, C / groups, …), plus a bias for each of the O channels."""
     axes = weight.ndim - 2
-    if isinstance(padding, str):
-        pads = padding.upper()
-    else:
-        pads = [(int(p), int(p)) for p in np.broadcast_to(padding, axes)]
+    if set(weight.shape[2:]) == {1} and (not np.any(padding)):  # a product of matrices
+        x = input[(..., *(slice(None, None, s) for s in np.broadcast_to(stride, axes)))]
+        y = jnp.moveaxis(jnp.moveaxis(x, -axes - 1, -1) @ weight.reshape(weight.shape[:2]).T, -1, -axes - 1)
+        return y
+    pads = [(p, p) for p in np.broadcast_to(padding, axes).tolist()]
     y = lax.conv_general_dilated(
         input if input.ndim == weight.ndim else input[None],
         weight,
@@ -84,37 +72,19 @@ def convolution(
     return y if input.ndim == weight.ndim else y[0]
 
 
-def each(value: Sequence[int], count: int) -> tuple[int, ...]:
-    """One number for each of ``count`` dimensions."""
-    return tuple(value) * count if len(value) == 1 else tuple(value)
-
-
 def windows(
-    x: Array, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int],
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], list[tuple[int, int]]]:
-    """Window, strides, dilation and padding for all dimensions of x.
-
-    With ``ceil_mode`` a last window may reach beyond the end, if it begins before it (or in the left padding).
-    """
-    n = len(kernel_size)
-    stride, padding, dilation = each(stride or kernel_size, n), each(padding, n), each(dilation, n)
-    ends = []
-    for size, k, s, p, d in zip(x.shape[-n:], kernel_size, stride, padding, dilation, strict=True):
-        room = size + 2 * p - d * (k - 1) - 1
-        count = (room // s) + 1
-        ends.append((p, max((count - 1) * s + d * (k - 1) + 1 - size - p, 0)))
-    lead = x.ndim - n
-    ones = (1,) * lead
-    return ones + tuple(kernel_size), ones + stride, ones + dilation, [(0, 0)] * lead + ends
+    x: Array, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...], list[tuple[int, int]]]:
+    """Window, strides and padding for all dimensions of x."""
+    n, lead = len(kernel_size), x.ndim - len(kernel_size)
+    stride = tuple(np.broadcast_to(stride or kernel_size, n).tolist())
+    pads = [(p, p) for p in np.broadcast_to(padding, n).tolist()]
+    return (1,) * lead + tuple(kernel_size), (1,) * lead + stride, [(0, 0)] * lead + pads
 
 
-def max_pool(
-    x: Array, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-) -> Array:
+def max_pool(x: Array, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Array:
     """The largest value in each window; among equal ones the first takes the gradient."""
-    size, strides, dilations, pads = windows(x, kernel_size, stride, padding, dilation)
+    size, strides, pads = windows(x, kernel_size, stride, padding)
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
     return lax.reduce_window(x, lowest, lax.max, size, strides, pads)
 
@@ -186,19 +156,12 @@ class BottleneckWithDownsample(nnx.Module):
         )
 
     def __call__(self, x: Array) -> Array:
-        x_2 = self.conv1(x)  # (batch, …, …, …)
-        x_2 = self.bn1(x_2)
-        x_2 = jax.nn.relu(x_2)
-        x_2 = self.conv2(x_2)  # (batch, …, …, …)
-        x_2 = self.bn2(x_2)
-        x_2 = jax.nn.relu(x_2)
-        x_2 = self.conv3(x_2)  # (batch, …, …, …)
-        x_2 = self.bn3(x_2)
+        x_2 = self.conv2(jax.nn.relu(self.bn1(self.conv1(x))))  # (batch, …, …, …)
+        x_2 = self.bn3(self.conv3(jax.nn.relu(self.bn2(x_2))))  # (batch, …, …, …)
         shortcut = x
         for downsample in self.downsample:
             shortcut = downsample(shortcut)
-        x = x_2 + shortcut
-        return jax.nn.relu(x)
+        return jax.nn.relu(x_2 + shortcut)
 
 
 class Bottleneck(nnx.Module):
@@ -213,16 +176,9 @@ class Bottleneck(nnx.Module):
         self.bn3 = BatchNorm2d(in_channels)
 
     def __call__(self, x: Array) -> Array:
-        x_2 = self.conv1(x)  # (batch, …, …, …)
-        x_2 = self.bn1(x_2)
-        x_2 = jax.nn.relu(x_2)
-        x_2 = self.conv2(x_2)
-        x_2 = self.bn2(x_2)
-        x_2 = jax.nn.relu(x_2)
-        x_2 = self.conv3(x_2)  # (batch, …, …, …)
-        x_2 = self.bn3(x_2)
-        x = x_2 + x
-        return jax.nn.relu(x)
+        x_2 = self.conv2(jax.nn.relu(self.bn1(self.conv1(x))))  # (batch, …, …, …)
+        x_2 = self.bn3(self.conv3(jax.nn.relu(self.bn2(x_2))))  # (batch, …, …, …)
+        return jax.nn.relu(x_2 + x)
 
 
 class ResNet(nnx.Module):
@@ -247,7 +203,7 @@ class ResNet(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         x = jax.nn.relu(self.bn1(self.conv1(x)))  # (batch, 64, 112, 112)
-        x = max_pool(x, (3, 3), stride=(2, 2), padding=(1, 1), dilation=(1, 1))  # (batch, 64, 56, 56)
+        x = max_pool(x, (3, 3), stride=(2, 2), padding=(1, 1))  # (batch, 64, 56, 56)
         for layer in self.layer1:
             x = layer(x)
         for layer in self.layer2:
@@ -269,8 +225,7 @@ def build() -> ResNet:
 
 def load(path: str | Path) -> ResNet:
     """The model with the weights of a safetensors file, in their dtype."""
-    model = build()
-    weights = load_file(path)
+    model, weights = build(), load_file(path)
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     for names, variable in nnx.to_flat_state(state):
         variable.set_value(jnp.asarray(weights[".".join(map(str, names))]))

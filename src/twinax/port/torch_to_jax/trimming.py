@@ -154,14 +154,24 @@ def _without_branches(text: str, fixed: dict[str, ast.expr], given: set[str]) ->
     while True:
         node = ast.parse(text).body[0]
         assert isinstance(node, ast.FunctionDef)
-        decisions = ((s, _answer(node, s, fixed, given)) for s in ast.walk(node) if isinstance(s, ast.If))
-        found = next(((s, a) for s, a in decisions if a is not UNKNOWN), None)
+        choices = [s for s in ast.walk(node) if isinstance(s, ast.If | ast.IfExp)]
+        decisions = ((s, _answer(node, s, fixed, given)) for s in choices)
+        found, answer = next(((s, a) for s, a in decisions if a is not UNKNOWN), (None, None))
         if found is None:
             return text
-        text = _taken(text, node, found[0], bool(found[1]))
+        if isinstance(found, ast.If):
+            text = _taken(text, node, found, bool(answer))
+        else:
+            text = _replaced(text, found, _segment(text, found.body if answer else found.orelse))
 
 
-def _answer(node: ast.FunctionDef, statement: ast.If, fixed: dict[str, ast.expr], given: set[str]) -> object:
+def _segment(text: str, branch: ast.expr) -> str:
+    return ast.get_source_segment(text, branch) or ast.unparse(branch)
+
+
+def _answer(
+    node: ast.FunctionDef, statement: ast.If | ast.IfExp, fixed: dict[str, ast.expr], given: set[str]
+) -> object:
     before = _assigned_before(node, statement.lineno)
     known = {name: value for name, value in fixed.items() if name not in before}
     free = {n.id for n in ast.walk(statement.test) if isinstance(n, ast.Name)} - {*known, *ASKED}
@@ -218,13 +228,29 @@ def _folded(text: str) -> str:
         if settled is not None:
             text = _taken(text, tree, settled, bool(decided(settled.test)))
             continue
+        tests = [n.test for n in nodes if isinstance(n, ast.If | ast.IfExp)]
+        shorter = next(((n, new) for n in tests if isinstance(n, ast.BoolOp) and (new := _shortened(n))), None)
+        if shorter is not None:
+            text = _replaced(text, *shorter)
+            continue
         choices = [n for n in nodes if isinstance(n, ast.IfExp)]
         decisions = ((n, decided(n.test)) for n in choices if not _names_in(n.test))
         found = next(((n, a) for n, a in decisions if a is not UNKNOWN), None)
         if found is None:
             return text
-        branch = found[0].body if found[1] else found[0].orelse
-        text = _replaced(text, found[0], ast.get_source_segment(text, branch) or ast.unparse(branch))
+        text = _replaced(text, found[0], _segment(text, found[0].body if found[1] else found[0].orelse))
+
+
+def _shortened(test: ast.BoolOp) -> str:
+    """The test without what its constants decide; "" where they decide nothing."""
+    stop = isinstance(test.op, ast.Or)
+    known = [UNKNOWN if _asks_for_none(value) else decided(value) for value in test.values]
+    if any(answer is not UNKNOWN and bool(answer) == stop for answer in known):
+        return str(stop)
+    rest = [value for value, answer in zip(test.values, known, strict=True) if answer is UNKNOWN]
+    if len(rest) == len(known):
+        return ""
+    return ast.unparse(rest[0] if len(rest) == 1 else ast.BoolOp(test.op, rest)) if rest else str(not stop)
 
 
 def _asks_for_none(test: ast.expr) -> bool:
