@@ -262,7 +262,10 @@ def sigmoid(x: Array, *, dtype: jnp.dtype) -> Array:
 @aten("logit.default", whole=True)
 def logit(x: Array, eps: float | None = None, *, dtype: jnp.dtype) -> Array:
     """log(x / (1 - x)), of x kept within eps and 1 - eps."""
-    p = x.astype(dtype) if eps is None else clamp(x.astype(dtype), eps, 1 - eps)
+    p = x.astype(dtype)
+    if eps is not None:
+        p = clamp(p, eps, 1 - eps)
+    p = p * jnp.where((p < 0) | (p > 1), jnp.nan, 1)  # neither a value nor a gradient
     return jnp.log(p) - jnp.log1p(-p)
 
 
