@@ -115,7 +115,7 @@ def loss(outputs: Mapping[str, jax.Array]) -> jax.Array:
         if jnp.issubdtype(value.dtype, jnp.floating):
             phase = sum(i * ord(letter) for i, letter in enumerate(name, 1)) % 1000
             wave = jnp.cos(phase + jnp.arange(math.prod(value.shape[1:]), dtype=jnp.float64))
-            terms.append((value * wave.reshape(value.shape[1:]) + jnp.logaddexp(value, 0.0)).mean())
+            terms.append((value * wave.reshape(value.shape[1:]) + jnp.tanh(value)).mean())
     return sum(terms[1:], terms[0]) / len(terms)
 
 

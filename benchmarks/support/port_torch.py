@@ -152,7 +152,7 @@ def loss(outputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         if value.is_floating_point():
             phase = sum(i * ord(letter) for i, letter in enumerate(name, 1)) % 1000
             wave = torch.cos(phase + torch.arange(math.prod(value.shape[1:]), dtype=torch.float64))
-            curved = value * wave.reshape(value.shape[1:]) + torch.nn.functional.softplus(value, threshold=1e9)
+            curved = value * wave.reshape(value.shape[1:]) + value.tanh()
             terms.append(curved.mean())
     return sum(terms[1:], terms[0]) / len(terms)
 
