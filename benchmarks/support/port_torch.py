@@ -52,7 +52,7 @@ def main(library: str, name: str, folder: Path) -> dict[str, Any]:
         return {"outcome": "converter failed", "reason": last_line(error)}
     seconds = time.perf_counter() - begin
     (folder / "model.py").write_text(ported.source)
-    weights = {n: np.ascontiguousarray(widened(a)) for n, a in ported.weights.items()}
+    weights = {n: np.asarray(widened(a), order="C") for n, a in ported.weights.items()}
     save_file(weights, folder / "weights.safetensors")
     if ported.constants:
         save_file(dict(ported.constants), folder / "constants.safetensors")
