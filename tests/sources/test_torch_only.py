@@ -209,11 +209,14 @@ def test_a_saved_program(tmp_path):
         resolve(str(path))
 
 
+WORDS = {"input_ids": (3, 20), "attention_mask": (3, 20)}
+
+
 @pytest.mark.parametrize(
     ("kind", "task", "inputs"),
     [
-        ("bert", "text-classification", {"input_ids": (3, 20), "attention_mask": (3, 20)}),
-        ("llama", "text-generation", {"input_ids": (3, 20), "attention_mask": (3, 20)}),
+        ("bert", "text-classification", {**WORDS, "token_type_ids": (3, 20)}),
+        ("llama", "text-generation", WORDS),
         ("vit", "image-classification", {"pixel_values": (3, 3, 32, 32)}),
     ],
 )
