@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from op_testing import EXAMPLES, agree, draw, kinds, seeds
 
 import twinax.port.torch_to_jax.ops.resampling  # noqa: F401 - declares the operations
+from twinax.port.torch_to_jax.ops.base import FUNCTIONS
 
 pytestmark = pytest.mark.slow  # a minute
-from twinax.port.torch_to_jax.ops.base import FUNCTIONS
 
 NEAREST = ["upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"]
 EXACT = ["_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d"]
