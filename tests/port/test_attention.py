@@ -12,6 +12,8 @@ from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 from twinax.port.torch_to_jax.ops.attention import scaled_dot_product_attention
 
+pytestmark = pytest.mark.slow
+
 NAME = "scaled_dot_product_attention.default"
 DTYPES = st.sampled_from([torch.float64, torch.float64, torch.float32, torch.bfloat16, torch.float16])
 SIZES = st.tuples(*[st.integers(1, 4)] * 4)  # queries, keys, width of key, width of value

@@ -8,6 +8,8 @@ from op_testing import EXAMPLES, agree, draw, seeds
 
 import twinax.port.torch_to_jax.ops.convolution  # noqa: F401 - declares the operations
 
+pytestmark = pytest.mark.slow
+
 AXES = [1, 2, 3]
 
 

@@ -8,6 +8,8 @@ from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 import twinax.port.torch_to_jax.ops.indexing  # noqa: F401 - declares the operations
 
+pytestmark = pytest.mark.slow
+
 some = settings(max_examples=EXAMPLES, deadline=None)
 DTYPES = st.sampled_from([torch.float64, torch.float64, torch.bfloat16, torch.int64])
 

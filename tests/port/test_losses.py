@@ -8,6 +8,8 @@ from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 import twinax.port.torch_to_jax.ops.losses  # noqa: F401 - declares the operations
 
+pytestmark = pytest.mark.slow
+
 DTYPES = st.sampled_from([torch.float64, torch.float64, torch.float32, torch.bfloat16])
 REDUCTIONS = st.integers(0, 2)
 SIGNED = ["soft_margin_loss", "hinge_embedding_loss"]  # of a target that is 1 or −1

@@ -8,6 +8,8 @@ from op_testing import EXAMPLES, agree, draw, kinds, seeds
 
 import twinax.port.torch_to_jax.ops.pooling  # noqa: F401 - declares the operations
 
+pytestmark = pytest.mark.slow
+
 SIDES = {1: (9,), 2: (7, 8), 3: (5, 6, 5)}
 numbers = st.integers(1, 3)
 

@@ -11,6 +11,8 @@ from op_testing import EXAMPLES, agree, draw, kinds, seeds
 
 from twinax.port.torch_to_jax.ops.recurrent import lstm
 
+pytestmark = pytest.mark.slow
+
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 KINDS = list(GATES)
 DTYPES = st.sampled_from([torch.float64, torch.float64, torch.float32, torch.bfloat16])

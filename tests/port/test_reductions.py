@@ -8,6 +8,8 @@ from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 import twinax.port.torch_to_jax.ops.reductions  # noqa: F401 - declares the operations
 
+pytestmark = pytest.mark.slow
+
 some = settings(max_examples=EXAMPLES, deadline=None)
 ANY = [torch.float64, torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.int32, torch.bool]
 FLOATS = [torch.float64, torch.float64, torch.float32, torch.bfloat16]
