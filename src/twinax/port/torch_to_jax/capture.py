@@ -46,7 +46,6 @@ NOTHING = ("clone", "alias", "lift_fresh_copy", "contiguous")
 """Operations that give their argument: nothing is written through views any more."""
 SIZED = ("view.default", "reshape.default", "_unsafe_view.default", "expand.default")
 """Operations whose sizes are those of the result: -1 is written out; one export has it and another not."""
-WHOLE = 9223372036854775807
 SUMS = ("add.Tensor", "add.Scalar")
 BOTH = ("__and__.Tensor", "bitwise_and.Tensor", "logical_and.default")
 ITEMS = ("item.default", "_local_scalar_dense.default")
@@ -106,9 +105,8 @@ def _copied(module: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(module)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
         raise CannotPort(
-            f"{type(module).__name__} cannot be copied, which a port needs: {first[:300]}",
+            f"{type(module).__name__} cannot be copied, which a port needs: {_first_line(error)}",
             "A weight that another function computes is at fault, such as torch.nn.utils.weight_norm's: use "
             "torch.nn.utils.parametrizations.",
         ) from error
@@ -147,9 +145,8 @@ def _run(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
             module(**inputs)
     except Exception as error:
         lines = _own_lines(error)
-        first = (str(error).strip().splitlines() or [""])[0]
         raise CannotPort(
-            f"The model itself fails on these inputs: {type(error).__name__}: {first[:300]}"
+            f"The model itself fails on these inputs: {type(error).__name__}: {_first_line(error)}"
             + (f" ({lines[-1]})" if lines else ""),
             "State other inputs with --input or example_inputs(), or mend the model.",
         ) from error
@@ -172,13 +169,16 @@ def _refused(error: Exception, mode: str) -> CannotPort:
         if branch
         else "Change the line so that torch.export can follow it."
     )
-    first = text.strip().splitlines()[0] if text.strip() else "no message"
     what = Unsupported("control flow" if branch else "torch.export", where, hint)
     return CannotPort(
-        f"torch.export cannot follow the model in {mode} mode: {type(error).__name__}: {first[:500]}",
+        f"torch.export cannot follow the model in {mode} mode: {type(error).__name__}: {_first_line(error)}",
         "",
         (what,),
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:500]
 
 
 def _own_lines(error: BaseException) -> list[str]:
@@ -315,9 +315,8 @@ class _Reader:
             return None
         if name in BOTH and _is_true(first) and isinstance(second, fx.Node):
             first, second = second, first
-        if name == "slice_scatter.default":  # one that writes all there is gives what it writes
-            whole = _read_from(node, 3) in (0, None) and (_read_from(node, 4) or WHOLE) >= WHOLE
-            first = second if whole and _read_from(node, 5) in (1, None) else None
+        if name == "slice_scatter.default":
+            first = second  # what is as large as the result, and written into it, is all of it
         source = self.values.get(first) if isinstance(first, fx.Node) else None
         if not isinstance(source, Ref) or self.program.values[source.name] != _value(value):
             return None
@@ -355,13 +354,6 @@ class _Reader:
                 live |= set(refs((statement.args, tuple(statement.kwargs.values()))))
                 kept.append(statement)
         program.statements = kept[::-1]
-
-
-def _read_from(node: fx.Node, place: int) -> Any:
-    """An argument by its place, or name in torch's schema; None where it is left out or no plain number."""
-    name = node.target._schema.arguments[place].name  # type: ignore[union-attr]
-    value = node.args[place] if len(node.args) > place else node.kwargs.get(name)
-    return value if isinstance(value, int) else None if value is None else -1
 
 
 def _is_true(argument: Any) -> bool:
@@ -405,8 +397,9 @@ def _drops(node: fx.Node) -> bool:
     given |= dict(zip(given, node.args, strict=False)) | node.kwargs
     if "dropout_p" in given:
         return given["dropout_p"] > 0
-    rate = given.get("dropout", given.get("p", 0))
-    return bool("dropout" in str(node.target) or "dropout" in given) and bool(given.get("train")) and bool(rate)
+    if "dropout" in given:  # of a recurrent layer
+        return bool(given["train"] and given["dropout"])
+    return "dropout" in str(node.target) and bool(given.get("train") and given.get("p"))
 
 
 def _value(tensor: torch.Tensor) -> Value:

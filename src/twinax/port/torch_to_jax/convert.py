@@ -24,7 +24,6 @@ class Ported:
         source: ``model.py``: depends on jax, flax, and safetensors for ``load``.
         weights: Parameters and persistent buffers by torch name, in torch's layout and their own dtype.
         constants: Arrays that the source reads from ``constants.safetensors`` beside it.
-        outputs: Names of the outputs; ``()`` for a lone array or a tuple.
         notes: What a reader should know.
     """
 

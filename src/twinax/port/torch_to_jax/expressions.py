@@ -208,7 +208,10 @@ def decided(test: ast.expr) -> Any:
         isinstance(n, ast.Attribute) or (isinstance(n, ast.Name) and n.id not in ASKED) for n in ast.walk(test)
     ):
         code = compile(ast.Expression(ast.fix_missing_locations(copy.deepcopy(test))), "", "eval")
-        return eval(code, {"__builtins__": ASKED})
+        try:
+            return eval(code, {"__builtins__": ASKED})
+        except TypeError:  # such as None > 0, in a branch that another test keeps from being asked
+            return UNKNOWN
     return UNKNOWN
 
 

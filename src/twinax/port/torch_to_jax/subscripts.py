@@ -35,23 +35,23 @@ def merged(base: ast.expr, items: list[ast.expr | None]) -> ast.expr:
     if not (isinstance(base, ast.Subscript) and _is_simple(base.slice)):
         return expressions.subscript(base, items)
     inner = base.slice.elts if isinstance(base.slice, ast.Tuple) else [base.slice]
-    merged: list[ast.expr | None] = []
+    parts: list[ast.expr | None] = []
     waiting = list(items)
     for part in inner:
         if isinstance(part, ast.Constant) and isinstance(part.value, int) and part.value is not None:
-            merged.append(part)  # a selected axis is gone
+            parts.append(part)  # a selected axis is gone
             continue
         outer = waiting.pop(0) if waiting else None
         while _is_new(outer):
-            merged.append(outer)
+            parts.append(outer)
             outer = waiting.pop(0) if waiting else None
         if outer is None:
-            merged.append(None if _is_full(part) else part)
+            parts.append(None if _is_full(part) else part)
         elif _is_full(part):
-            merged.append(outer)
+            parts.append(outer)
         else:
             return expressions.subscript(base, items)
-    return expressions.subscript(base.value, [*merged, *waiting])
+    return expressions.subscript(base.value, [*parts, *waiting])
 
 
 def _is_all(node: ast.expr) -> bool:
