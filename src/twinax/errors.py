@@ -67,7 +67,8 @@ class Unsupported:
     hint: str
 
     def __str__(self) -> str:
-        return f"{self.operation} at {self.where or 'an unknown line'}: {self.hint}"
+        where = (self.where or "an unknown line").removesuffix(":")
+        return f"{self.operation} at {where}: {self.hint}"
 
 
 class CannotPort(BadInput):

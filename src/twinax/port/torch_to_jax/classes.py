@@ -18,10 +18,11 @@ from torch import nn
 
 from twinax.errors import CannotPort
 from twinax.port.torch_to_jax import table
-from twinax.port.torch_to_jax.capture import COUNTER, first_names
+from twinax.port.torch_to_jax.capture import first_names
 from twinax.port.torch_to_jax.code import Code, Form, Hole, Invoke, Op, code_of
 from twinax.port.torch_to_jax.phrases import draws
 from twinax.port.torch_to_jax.program import DROPOUTS, MODES, Program
+from twinax.port.torch_to_jax.reading import COUNTER
 from twinax.port.torch_to_jax.tree import Call, Modules, build, misplaced
 
 LISTS = (nn.Sequential, nn.ModuleList)

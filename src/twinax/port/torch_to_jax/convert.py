@@ -62,11 +62,21 @@ def convert(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, titl
 
 
 def obstacles(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[Unsupported, ...]:
-    """Everything that cannot be ported, in the order in which the model comes to it; empty where all can be."""
+    """Everything that cannot be ported; empty where all can be.
+
+    Branches on data stand first. They are taken as the example takes them, to come to what lies behind.
+    """
+    from twinax.port.torch_to_jax.capture import followed
+    from twinax.port.torch_to_jax.classes import classes
+    from twinax.port.torch_to_jax.exporting import BRANCH
+
     try:
         return _unsupported(_understood(module, inputs)[0])
     except CannotPort as error:
-        return error.unsupported
+        if BRANCH not in {one.operation for one in error.unsupported}:
+            return error.unsupported
+    programs, found = followed(module, inputs)
+    return (*found, *(_unsupported(classes(module, programs)[0]) if programs else ()))
 
 
 def _understood(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:

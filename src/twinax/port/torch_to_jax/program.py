@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 MODES = ("eval", "train")
+FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
 DROPOUTS = tuple(f"torch.nn.modules.dropout.{n}" for n in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"))
 
 
@@ -128,6 +130,12 @@ def refs(value: Any) -> Iterator[Ref]:
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from refs(item)
+
+
+def frames_of(text: str) -> Iterator[Frame]:
+    """The lines of a stack trace."""
+    for file, line, function, code in FRAME.findall(text):
+        yield Frame(file, int(line), function, code.strip())
 
 
 def is_torch(file: str) -> bool:

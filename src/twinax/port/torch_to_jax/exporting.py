@@ -1,0 +1,109 @@
+"""A PyTorch module through ``torch.export``, or why it cannot go there. Imports torch: runs in torch workers.
+
+``torch.export`` in float64, so that every cast shows: a float64 in the graph follows the weights' dtype, a
+float32 was asked for by the model. Its decomposition with an empty table makes the graph functional (no
+in-place operation, no view that is written through) and keeps high-level operations whole.
+"""
+
+from __future__ import annotations
+
+import linecache
+import warnings
+from collections.abc import Mapping
+from types import CodeType
+
+import torch
+from torch import nn
+from torch.export import Dim
+
+from twinax.errors import CannotPort, Unsupported
+from twinax.port.torch_to_jax.gradients import Detached
+from twinax.port.torch_to_jax.program import Frame, frames_of, is_torch
+
+BRANCH = "control flow"
+ON_DATA = "What happens there depends on the data. Replace the branch by torch.where, or torch.cond."
+
+
+def exported(module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str) -> torch.export.ExportedProgram:
+    """The module in one mode, functional.
+
+    Raises:
+        CannotPort: It cannot be exported; with the user's own line.
+    """
+    module.train(mode == "train")
+    shapes = {name: dict.fromkeys(_open_axes(tensor), Dim.AUTO) for name, tensor in inputs.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Detached():
+                found = torch.export.export(module, (), dict(inputs), dynamic_shapes=shapes, strict=False)
+            return found.run_decompositions({})
+        except Exception as error:
+            _run(module, inputs)
+            raise _refused(error, mode) from error
+
+
+def _run(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+    """Call the model as it is: where that fails, it is not torch.export's affair."""
+    try:
+        with torch.no_grad():
+            module(**inputs)
+    except Exception as error:
+        lines = own_lines(error)
+        raise CannotPort(
+            f"The model itself fails on these inputs: {type(error).__name__}: {first_line(error)}"
+            + (f" ({lines[-1]})" if lines else ""),
+            "State other inputs with --input or example_inputs(), or mend the model.",
+        ) from error
+
+
+def _open_axes(tensor: torch.Tensor) -> range:
+    """Axes whose sizes may stay open: the batch; of sequences (not images) the length too."""
+    return range(1 if tensor.dim() > 3 else min(tensor.dim(), 2))
+
+
+def _refused(error: Exception, mode: str) -> CannotPort:
+    """What torch.export said, with the user's line."""
+    text = str(error)
+    frames = [f for f in frames_of(text) if not is_torch(f.file)]
+    own = own_lines(error)
+    where = str(frames[-1]) if frames else own[-1] if own else ""
+    branch = "data-dependent" in text.lower() or type(error).__name__.startswith("GuardOnDataDependent")
+    what = (
+        Unsupported(BRANCH, where, ON_DATA)
+        if branch
+        else Unsupported("torch.export", where, "Change the line so that torch.export can follow it.")
+    )
+    return CannotPort(
+        f"torch.export cannot follow the model in {mode} mode: {type(error).__name__}: {first_line(error)}",
+        "",
+        (what,),
+    )
+
+
+def is_own(file: str) -> bool:
+    """Whether a line is the model's own: neither torch's nor ours."""
+    return not is_torch(file) and "twinax/port" not in file
+
+
+def frame_at(code: CodeType, line: int) -> Frame:
+    """A line that runs."""
+    text = linecache.getline(code.co_filename, line).strip()
+    return Frame(code.co_filename, line, code.co_name, text)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of its message."""
+    return (str(error).strip().splitlines() or ["no message"])[0][:500]
+
+
+def own_lines(error: BaseException) -> list[str]:
+    """The model's own lines in its traceback."""
+    found: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if is_own(code.co_filename):
+            found.append(str(frame_at(code, trace.tb_lineno)))
+        trace = trace.tb_next
+    return found
