@@ -89,12 +89,3 @@ def test_the_dropout_keeps_the_expectation():
     given_ = (jnp.ones((1, 4000, 2)), [jnp.zeros((2, 4000, 4))] * 2, weights)
     with_it, without = run(*given_, 2, True, 0), run(*given_, 2, False, None)
     np.testing.assert_allclose(with_it.mean(1), without.mean(1), rtol=0.05, atol=2e-5)
-
-
-def test_projections_are_refused():
-    """torch's proj_size: a fifth parameter of each layer."""
-    weights = [*parameters("lstm", 2, 3, 1, 1, True, 0, torch.float64), draw((2, 3))]
-    weights[1] = draw((12, 2), 3)
-    hidden = [draw((1, 2, 2)), draw((1, 2, 3))]
-    with pytest.raises(NotImplementedError, match="proj_size"):
-        agree("lstm.input", draw((3, 2, 2)), hidden, weights, True, 1, 0.0, False, False, False)

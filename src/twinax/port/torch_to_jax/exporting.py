@@ -18,7 +18,8 @@ from torch.export import Dim
 
 from twinax.errors import CannotPort, Unsupported
 from twinax.port.torch_to_jax.gradients import Detached
-from twinax.port.torch_to_jax.program import Frame, frames_of, is_torch
+from twinax.port.torch_to_jax.program import Frame, frames_of, is_own
+from twinax.port.torch_to_jax.whole import whole_layers
 
 BRANCH = "control flow"
 ON_DATA = "What happens there depends on the data. Replace the branch by torch.where, or torch.cond."
@@ -35,7 +36,7 @@ def exported(module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Detached():
+            with whole_layers(), Detached():
                 found = torch.export.export(module, (), dict(inputs), dynamic_shapes=shapes, strict=False)
             return found.run_decompositions({})
         except Exception as error:
@@ -65,7 +66,7 @@ def _open_axes(tensor: torch.Tensor) -> range:
 def _refused(error: Exception, mode: str) -> CannotPort:
     """What torch.export said, with the user's line."""
     text = str(error)
-    frames = [f for f in frames_of(text) if not is_torch(f.file)]
+    frames = [f for f in frames_of(text) if is_own(f.file)]
     own = own_lines(error)
     where = str(frames[-1]) if frames else own[-1] if own else ""
     branch = "data-dependent" in text.lower() or type(error).__name__.startswith("GuardOnDataDependent")
@@ -79,11 +80,6 @@ def _refused(error: Exception, mode: str) -> CannotPort:
         "",
         (what,),
     )
-
-
-def is_own(file: str) -> bool:
-    """Whether a line is the model's own: neither torch's nor ours."""
-    return not is_torch(file) and "twinax/port" not in file
 
 
 def frame_at(code: CodeType, line: int) -> Frame:

@@ -86,12 +86,14 @@ class Phrases:
     Attributes:
         bound: Local → the name that it has now (the body keeps it).
         pending: Local → its expression, where it stands in place of a name, and the items that went into it.
+        layers: Results of an item → the dropout layer that was made for it; it may be asked for again.
     """
 
     def __init__(self, code: Code, scope: Scope, names: dict[str, str]) -> None:
         self.code, self.scope = code, scope
         self.bound = dict(names)
         self.pending: dict[str, tuple[ast.expr, set[int]]] = {}
+        self.layers: dict[tuple[str, ...], str] = {}
 
     # --- values ----------------------------------------------------------------------------------
 
@@ -188,7 +190,7 @@ class Phrases:
         if isinstance(item, Invoke):
             return ast.Call(parsed(self_path(item.child)), args, [])
         if item.op == DROPOUT:
-            return ast.Call(parsed(f"self.{self._dropout('dropout', args[1])}"), [args[0]], [])
+            return ast.Call(self._dropout(item, "dropout", args[1]), [args[0]], [])
         if item.op in CASTS:
             return self._cast(item, args[0])
         if item.op in INDEXING:
@@ -198,7 +200,13 @@ class Phrases:
             return ast.Call(parsed("jnp.broadcast_to"), args[:2], [])
         return self._table_call(item, args, included)
 
-    def _dropout(self, name: str, rate: ast.expr) -> str:
+    def _dropout(self, item: Op, name: str, rate: ast.expr) -> ast.expr:
+        """The layer that draws for an item."""
+        if item.results not in self.layers:
+            self.layers[item.results] = self._new_layer(name, rate)
+        return parsed(f"self.{self.layers[item.results]}")
+
+    def _new_layer(self, name: str, rate: ast.expr) -> str:
         for idle, own in self.scope.idle.items():  # made for this: its rate is read and given to the operation
             if isinstance(rate, ast.Constant) and rate.value == own:
                 del self.scope.idle[idle]
@@ -218,11 +226,11 @@ class Phrases:
             if name not in expressions.DROPPED and value is not None
         }
         if item.op == ATTENTION and _is_dropped(item, self.code):
-            kwargs["dropout"] = parsed(f"self.{self._dropout('attention_dropout', args[4])}")
+            kwargs["dropout"] = self._dropout(item, "attention_dropout", args[4])
             args[4] = ast.Constant(0.0)
         if item.op in RECURRENT:
             if _is_dropped(item, self.code):
-                kwargs["drop"] = parsed(f"self.{self._dropout('recurrent_dropout', args[TRAIN_AT - 1])}")
+                kwargs["drop"] = self._dropout(item, "recurrent_dropout", args[TRAIN_AT - 1])
             args[TRAIN_AT] = ast.Constant(False)
         for parameter, default in _kwonly(entry):
             if default is None and parameter.arg not in kwargs:

@@ -86,7 +86,7 @@ class Statement:
     @property
     def where(self) -> str:
         """The user's own line."""
-        own = [frame for frame in self.frames if not is_torch(frame.file)]
+        own = [frame for frame in self.frames if is_own(frame.file)]
         return str(own[-1]) if own else "an unknown line"
 
 
@@ -141,3 +141,8 @@ def frames_of(text: str) -> Iterator[Frame]:
 def is_torch(file: str) -> bool:
     """Whether a line is of torch itself."""
     return "/torch/" in file or file.startswith("torch/")
+
+
+def is_own(file: str) -> bool:
+    """Whether a line is the model's own: neither torch's nor ours."""
+    return not is_torch(file) and "twinax/port" not in file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,17 @@ from twinax.port.torch_to_jax.program import (
     frames_of,
     refs,
 )
+from twinax.port.torch_to_jax.whole import LIBRARY
 
 NOTHING = ("clone", "alias", "lift_fresh_copy", "contiguous")
 """Operations that give their argument: nothing is written through views any more."""
-SIZED = ("view.default", "reshape.default", "_unsafe_view.default", "expand.default")
+SIZED = ("view.default", "reshape.default", "expand.default")
 """Operations whose sizes are those of the result: -1 is written out; one export has it and another not."""
 SUMS = ("add.Tensor", "add.Scalar")
 BOTH = ("__and__.Tensor", "bitwise_and.Tensor", "logical_and.default")
+ALIKE = {"_unsafe_view.default": "view.default"}
+"""Operations that compute what another does."""
+SPLITS = ("split.Tensor", "split_with_sizes.default")
 ITEMS = ("item.default", "_local_scalar_dense.default")
 JOINED = ("cat.default", "concat.default", "concatenate.default")
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range", "sym_constrain_range_for_size")
@@ -116,10 +120,14 @@ class Reader:
         for result, part in parts:
             if result and isinstance(part, torch.Tensor):
                 self.program.values[result] = _value(part)
+        args, kwargs = self._arguments(node, name, value)
+        if name in SPLITS:
+            name, args = _split(name, args, value)
         self.program.statements.append(
             Statement(
                 name + _peculiar(node, name, self.train),
-                *self._arguments(node, name, value),
+                args,
+                kwargs,
                 results,
                 _levels(node),
                 tuple(frames_of(node.meta.get("stack_trace") or "")),
@@ -210,18 +218,32 @@ def _is_true(argument: Any) -> bool:
     return argument.meta["val"].dtype == torch.bool and argument.meta["val"].dim() == 0
 
 
+def _split(name: str, args: tuple[Any, ...], parts: Sequence[torch.Tensor]) -> tuple[str, tuple[Any, ...]]:
+    """A split as it is written by hand: in so many equal parts, or at these places."""
+    x, _, dim = args
+    sizes = [_number(part.shape[dim]) for part in parts]
+    if any(isinstance(size, Size) for size in sizes):
+        return name, args
+    if len(set(sizes)) == 1:
+        return "tensor_split.sections", (x, len(sizes), dim)
+    return "tensor_split.indices", (x, tuple(np.cumsum(sizes)[:-1].tolist()), dim)
+
+
 def _operation(node: fx.Node) -> str:
-    return (
-        str(node.target).removeprefix("aten.")
+    name = (
+        str(node.target).removeprefix("aten.").removeprefix(f"{LIBRARY}.")
         if isinstance(node.target, torch._ops.OpOverload)
         else str(getattr(node.target, "__name__", node.target))
     )
+    return ALIKE.get(name, name)
 
 
 def _peculiar(node: fx.Node, name: str, train: bool) -> str:
     """What makes this use of the operation another one, for which the table has no entry; mostly nothing."""
     if not train and _drops(node):
         return " that drops in eval mode"  # nnx.Dropout is off there
+    if name == "lstm.input" and len({h.meta["val"].shape[-1] for h in node.args[1]}) > 1:  # type: ignore
+        return " with proj_size"
     first = node.args[0] if node.args else None
     tensor = first.meta.get("val") if isinstance(first, fx.Node) else None
     if not isinstance(tensor, torch.Tensor):

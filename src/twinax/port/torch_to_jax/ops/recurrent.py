@@ -31,10 +31,6 @@ def scan_layers(
     """
     directions = 2 if bidirectional else 1
     count = 4 if has_biases else 2
-    if len(params) != count * num_layers * directions:
-        raise NotImplementedError(
-            "aten.lstm with proj_size is not ported: project its output by a linear layer"
-        )
     if train and dropout > 0 and num_layers > 1 and drop is None:
         raise NotImplementedError("dropout between recurrent layers needs a layer to draw it: pass drop")
     x = input.swapaxes(0, 1) if batch_first else input  # (time, batch, features)

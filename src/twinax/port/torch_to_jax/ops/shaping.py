@@ -13,7 +13,7 @@ from twinax.port.torch_to_jax.ops.base import aten
 # Shape and order.
 
 
-@aten("view.default", "_unsafe_view.default", "view_copy.default")
+@aten("view.default", "view_copy.default")
 def view(x: Array, size: tuple[int, ...]) -> Array:
     return x.reshape(size)
 
