@@ -101,18 +101,15 @@ class GPT2Attention(nnx.Module):
         self.resid_dropout = nnx.Dropout(0.1, rngs=rngs)
 
     def __call__(self, hidden_states: Array, attention_mask: Array) -> Array:
-        hidden_states = self.c_attn(hidden_states)  # (batch, length, 2304)
-        query_states, key_states, value_states = jnp.split(
-            hidden_states, [*range(768, hidden_states.shape[2], 768)], axis=2
-        )
+        query_states, key_states, value_states = jnp.array_split(self.c_attn(hidden_states), 3, axis=2)
         key_states = jnp.swapaxes(key_states.reshape(*key_states.shape[:2], 12, 64), 1, 2)
         value_states = jnp.swapaxes(value_states.reshape(*value_states.shape[:2], 12, 64), 1, 2)
         query_states = jnp.swapaxes(query_states.reshape(*query_states.shape[:2], 12, 64), 1, 2)
-        y = scaled_dot_product_attention(
+        x = scaled_dot_product_attention(
             query_states, key_states, value_states, attention_mask, scale=0.125, dropout=self.attn_dropout
         )
-        y = jnp.swapaxes(y, 1, 2)  # (batch, length, 12, 64)
-        return self.resid_dropout(self.c_proj(y.reshape(*y.shape[:2], 768)))
+        x = jnp.swapaxes(x, 1, 2)  # (batch, length, 12, 64)
+        return self.resid_dropout(self.c_proj(x.reshape(*x.shape[:2], 768)))
 
 
 class GPT2MLP(nnx.Module):

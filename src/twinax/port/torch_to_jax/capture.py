@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from twinax.errors import CannotPort, Unsupported
+from twinax.port.torch_to_jax.calling import tensor_parameters
 from twinax.port.torch_to_jax.exporting import exported, first_line
 from twinax.port.torch_to_jax.following import Way
 from twinax.port.torch_to_jax.gradients import own_backwards
@@ -78,10 +79,10 @@ def _wide(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[nn.Mod
 def _program(
     module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str, first: Mapping[str, str]
 ) -> Program:
-    with own_backwards() as functions:
+    with own_backwards() as functions, tensor_parameters(module) as given:
         found = exported(module, inputs, mode)
     program = Reader(found, first, mode == "train").program
-    program.functions, program.guards = functions, guards(found, list(inputs))
+    program.functions, program.given, program.guards = functions, given, guards(found, list(inputs))
     return program
 
 

@@ -64,6 +64,7 @@ class Instance:
         holes: Every number of its source: of shapes, of its children's constructors, of its code.
         made: Its class.
         arguments: What its constructor is called with.
+        given: Names of ``forward``'s parameters that are given tensors.
         inputs: Of the whole model: names of its inputs.
     """
 
@@ -75,6 +76,7 @@ class Instance:
     holes: list[Any] = field(default_factory=list)
     made: Class | None = None
     arguments: list[Any] = field(default_factory=list)
+    given: tuple[str, ...] = ()
     inputs: list[str] = field(default_factory=list)
     guards: list[str] = field(default_factory=list)
 
@@ -141,7 +143,8 @@ def _instances(module: nn.Module, programs: dict[str, Program]) -> dict[str, Ins
         holds = path in modules.stateful or any(type(m).__name__ in DROPPED_AXES for m in one.modules())
         if path == "" or holds or path in called:
             tensors = tuple(_tensors(one, path, updated, first))
-            found[path] = Instance(path, one, tensors, code=codes.get(path, {}))
+            given = next((p.given[path] for p in programs.values() if path in p.given), ())
+            found[path] = Instance(path, one, tensors, code=codes.get(path, {}), given=given)
     for path, instance in found.items():
         instance.children = dict(_children(instance.module, path, "", found, modules))
     return found

@@ -36,11 +36,15 @@ def results(code: Code) -> dict[str, str]:
     return {local: name for local, name in names.items() if usable(name)}
 
 
-def parameters(forward: Callable[..., Any], callers: list[str]) -> list[str]:
+def parameters(forward: Callable[..., Any], given: tuple[str, ...], callers: list[str]) -> list[str]:
     """Names of a module's inputs among the parameters of its ``forward``, else what the caller calls them.
 
     Inputs come in the order in which they are used; so do the parameters here, those without a default first.
     One that may be left out is recognised where the caller calls it the same.
+
+    Args:
+        given: The parameters that are given tensors; where they are as many as the inputs, they are the inputs.
+        callers: What the caller calls each input; "" where it has no name.
     """
     try:
         known = inspect.signature(forward).parameters.values()
@@ -48,6 +52,8 @@ def parameters(forward: Callable[..., Any], callers: list[str]) -> list[str]:
     except (TypeError, ValueError, OSError, SyntaxError):
         return callers
     read = [p for p in known if p.name in first and p.name != "self"]
+    if len(given) == len(callers) and set(given) <= {p.name for p in read}:  # else what is read decides
+        read = [p for p in read if p.name in given]
     used = sorted(read, key=lambda p: (p.default is not p.empty, first[p.name]))
     optional = {p.name for p in used if p.default is not p.empty}
     free = [p.name for p in used if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in optional & set(callers)]

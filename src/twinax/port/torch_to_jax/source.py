@@ -132,7 +132,7 @@ def _input_names(made: list[Class], root: Instance) -> dict[str, list[str]]:
                 child = instance.children.get(item.child) if isinstance(item, Invoke) else None
                 if isinstance(child, Instance) and child.path not in names and isinstance(item, Invoke):
                     callers = naming.inputs(code, known, item)
-                    visit(child, naming.parameters(type(child.module).forward, callers))
+                    visit(child, naming.parameters(child.module.forward, child.given, callers))
 
     visit(root, root.inputs)
     return names

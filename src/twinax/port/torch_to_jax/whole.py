@@ -107,7 +107,6 @@ def forward(
         return ORIGINAL(
             self, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
         )
-    mask = _mask(self, query, key_padding_mask, attn_mask)
     if not self.batch_first:
         same = query is key, key is value
         query = query.transpose(0, 1)
@@ -124,6 +123,7 @@ def forward(
     q = q.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, length, size)
     k = k.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
     v = v.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+    mask = _mask(self, query, key_padding_mask, attn_mask)
     if need_weights:
         scores = q @ k.transpose(-2, -1) * (1 / math.sqrt(q.shape[-1]))
         weights = (scores if mask is None else scores + mask).softmax(-1)

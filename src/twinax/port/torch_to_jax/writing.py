@@ -236,7 +236,10 @@ class Body:
     # --- loops -----------------------------------------------------------------------------------
 
     def _run(self, start: int) -> list[Invoke] | None:
-        """Calls of successive modules of one list, or of one module, each on what the one before gave."""
+        """Calls of successive modules of one list, or of one module, each on what the one before gave.
+
+        Two make no loop, unless they are the list.
+        """
         run: list[Invoke] = []
         for item in self.items[start:]:
             if not isinstance(item, Invoke) or len(item.results) != 1:
@@ -244,7 +247,10 @@ class Body:
             if run and not self._follows(run[-1], item, run):
                 break
             run.append(item)
-        return run if len(run) > 1 else None
+        if len(run) == 2:
+            path, _, index = run[0].child.rpartition(".")
+            return run if index == "0" and self._covers(path, 2) else None
+        return run if len(run) > 2 else None
 
     def _follows(self, before: Invoke, item: Invoke, run: list[Invoke]) -> bool:
         result = Local(before.results[0])
@@ -311,7 +317,8 @@ class Body:
         parts = []
         for sizes in zip(*shapes, strict=True):
             same = all(str(s) == str(sizes[0]) for s in sizes)
-            parts.append(names.get(str(sizes[0]), str(sizes[0])) if same else "…")
+            known = names.get(str(sizes[0])) or (sizes[0] if isinstance(sizes[0], int) else "…")
+            parts.append(str(known) if same else "…")
         return f"  # ({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
