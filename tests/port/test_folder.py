@@ -100,6 +100,13 @@ def test_a_port_that_fails_leaves_nothing(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["empty"]
 
 
+def test_what_a_killed_port_left_is_removed(tmp_path):
+    (tmp_path / ".new-999999999-x").mkdir()
+    (tmp_path / ".new-mine").mkdir()
+    with staged(tmp_path / "new") as stage:
+        assert sorted(file.name for file in tmp_path.iterdir()) == sorted([".new-mine", stage.name])
+
+
 def test_large_tensors_are_kept_in_part():
     large, inputs = np.arange(10000.0), np.zeros(9000)
     kept = compact({"eval|outputs|y": large, "inputs|x": inputs, "eval|outputs|z": np.ones((2, 2))})

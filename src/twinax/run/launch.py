@@ -13,13 +13,10 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
-
-import psutil
 
 from twinax.errors import CellFailed, DiskFull
 from twinax.measure import clock
@@ -35,6 +32,7 @@ from twinax.run.process import (
     worker_environment,
 )
 from twinax.studies.base import STUDIES, Crew, Group, Study
+from twinax.temporary import own_folder
 
 SCRATCH_PREFIX = "twinax-scratch-"
 ROOM = 4 << 30  # bytes free in the memory file system below which scratch goes to the run's disk
@@ -249,17 +247,13 @@ class LocalCrew(Crew):
 def make_scratch(folder: Path) -> Path:
     """A new folder for arrays between workers: in memory where there is room, else beside the run.
 
-    Folders that a killed twinax left behind are removed first: their name holds its process id.
+    Folders that a killed twinax left behind are removed first.
     """
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM
     base = memory if roomy else folder
-    for left in base.glob(f"{SCRATCH_PREFIX}*"):
-        owner = left.name.removeprefix(SCRATCH_PREFIX).split("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
     try:
-        return Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=base))
+        return own_folder(base, SCRATCH_PREFIX)
     except OSError as error:
         raise DiskFull(
             f"{base} cannot be written: {error.strerror}.", "Choose another folder with -o."

@@ -20,6 +20,7 @@ import safetensors.numpy
 
 from twinax.errors import DiskFull, RunError
 from twinax.records import Json, write_atomically
+from twinax.temporary import own_folder
 from twinax.twin import Array
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ class Proof:
 def staged(folder: Path) -> Iterator[Path]:
     """A folder beside the one that is wanted, which takes its place when the block ends without an error.
 
+    What a killed port of the same folder left behind is removed.
+
     Raises:
         RunError: The wanted folder holds something already; it is left alone.
         DiskFull: It cannot be made.
@@ -116,7 +119,7 @@ def staged(folder: Path) -> Iterator[Path]:
         raise RunError(f"{folder} exists and is not empty; nothing was written there.", "Choose another -o.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        stage = own_folder(folder.parent, f".{folder.name}-")
     except OSError as error:
         raise DiskFull(f"{folder} could not be made: {error.strerror}.", "Choose another -o.") from error
     try:
