@@ -380,3 +380,19 @@ def test_a_model_that_fails_by_itself_is_told_apart_from_one_that_cannot_be_expo
         CannotPort, match=r"itself fails on these inputs: RuntimeError: .*test_emitted_source\.py:\d+"
     ):
         convert(Twice(), example({"x": (2, 5)}))
+
+
+class Spans(nn.Module):
+    """A number that comes from a length by way of a tensor."""
+
+    def forward(self, x):
+        half = torch.tensor(x.shape[1]) // 2
+        return x[:, int(half) :]
+
+
+def test_a_number_that_comes_from_a_length_fixes_the_length(tmp_path):
+    inputs = example({"x": (3, 6)})
+    model = load(convert(Spans(), inputs), tmp_path).load(tmp_path / "weights.safetensors")
+    np.testing.assert_array_equal(model(jnp.asarray(inputs["x"].numpy())), inputs["x"][:, 3:])
+    with pytest.raises(AssertionError):
+        model(jnp.ones((3, 8)))

@@ -23,13 +23,16 @@ from twinax.port.torch_to_jax.reading import Reader
 BEHIND = "The way ends here: what lies behind was not looked at."
 
 
-def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, Program]:
+def capture(
+    module: nn.Module, inputs: Mapping[str, torch.Tensor], *, lengths: bool = True
+) -> dict[str, Program]:
     """The module's programs by mode.
 
     Args:
         module: Left as it is.
         inputs: Example arrays by the names of ``forward``'s parameters; the first axis is the batch, and its
             size should be 2 or more. Sizes that the model does not fix stay open.
+        lengths: Whether the second axis stays open too.
 
     Raises:
         CannotPort: torch.export cannot follow the module.
@@ -37,7 +40,7 @@ def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, 
     wide, examples = _wide(module, inputs)
     first = first_names(wide)
     with _no_collection():
-        return {mode: _program(wide, examples, mode, first) for mode in MODES}
+        return {mode: _program(wide, examples, mode, first, lengths) for mode in MODES}
 
 
 def followed(
@@ -77,12 +80,19 @@ def _wide(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[nn.Mod
 
 
 def _program(
-    module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str, first: Mapping[str, str]
+    module: nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    mode: str,
+    first: Mapping[str, str],
+    lengths: bool = True,
 ) -> Program:
     with own_backwards() as functions, tensor_parameters(module) as given:
-        found = exported(module, inputs, mode)
+        found = exported(module, inputs, mode, lengths)
     program = Reader(found, first, mode == "train").program
     program.functions, program.given, program.guards = functions, given, guards(found, list(inputs))
+    if not lengths:
+        sizes = enumerate(tensor.shape for tensor in inputs.values())
+        program.guards += [f"i{n}_1 == {shape[1]}" for n, shape in sizes if len(shape) in (2, 3)]
     return program
 
 

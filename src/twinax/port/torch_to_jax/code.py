@@ -16,6 +16,7 @@ from twinax.errors import CannotPort, Unsupported
 from twinax.port.torch_to_jax.program import DType, Frame, Program, Ref, Size, Statement, Value, is_torch, refs
 from twinax.port.torch_to_jax.tree import Call, Update
 
+NUMBER = "a size or branch"
 DROPOUT = "native_dropout.default"
 ATTENTION = "scaled_dot_product_attention.default"
 RECURRENT = ("lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input")
@@ -285,7 +286,7 @@ class _Reader:
         unknown = [str(s) for s in size.expression.free_symbols if not self._known(str(s))]
         if unknown:
             where = str(_origin(self.piece) or "")
-            reason = Unsupported("a size or branch", where, "It depends on the data: make it depend on shapes.")
+            reason = Unsupported(NUMBER, where, "It depends on the data: make it depend on shapes.")
             raise CannotPort("The model computes with numbers that it reads from arrays.", "", (reason,))
         return re.sub(
             r"\b[a-z]+\d+\b", lambda m: self._known(m.group()) or m.group(), python_text(size.expression)

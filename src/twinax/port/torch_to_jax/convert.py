@@ -82,10 +82,21 @@ def obstacles(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tu
 def _understood(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
     from twinax.port.torch_to_jax.capture import capture
     from twinax.port.torch_to_jax.classes import classes
+    from twinax.port.torch_to_jax.code import NUMBER
+    from twinax.port.torch_to_jax.exporting import BRANCH
     from twinax.port.torch_to_jax.guards import needed
 
-    programs = capture(module, inputs)
-    made, root = classes(module, programs)
+    try:
+        programs = capture(module, inputs)
+        made, root = classes(module, programs)
+    except CannotPort as error:
+        if not {BRANCH, NUMBER} & {one.operation for one in error.unsupported}:
+            raise
+        try:  # numbers that come from a length are known where the length is
+            programs = capture(module, inputs, lengths=False)
+            made, root = classes(module, programs)
+        except CannotPort:
+            raise error from None
     root.inputs = programs["eval"].inputs
     root.guards = needed(guard for program in programs.values() for guard in program.guards)
     return made, root, programs

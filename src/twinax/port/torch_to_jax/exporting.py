@@ -25,14 +25,16 @@ BRANCH = "control flow"
 ON_DATA = "What happens there depends on the data. Replace the branch by torch.where, or torch.cond."
 
 
-def exported(module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str) -> torch.export.ExportedProgram:
-    """The module in one mode, functional.
+def exported(
+    module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str, lengths: bool
+) -> torch.export.ExportedProgram:
+    """The module in one mode, functional; sizes of the batch stay open, and lengths if they are to.
 
     Raises:
         CannotPort: It cannot be exported; with the user's own line.
     """
     module.train(mode == "train")
-    shapes = {name: dict.fromkeys(_open_axes(tensor), Dim.AUTO) for name, tensor in inputs.items()}
+    shapes = {name: dict.fromkeys(_open_axes(tensor, lengths), Dim.AUTO) for name, tensor in inputs.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -58,9 +60,9 @@ def _run(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
         ) from error
 
 
-def _open_axes(tensor: torch.Tensor) -> range:
+def _open_axes(tensor: torch.Tensor, lengths: bool) -> range:
     """Axes whose sizes may stay open: the batch; of sequences (not images) the length too."""
-    return range(1 if tensor.dim() > 3 else min(tensor.dim(), 2))
+    return range(min(tensor.dim(), 2 if lengths and tensor.dim() <= 3 else 1))
 
 
 def _refused(error: Exception, mode: str) -> CannotPort:
