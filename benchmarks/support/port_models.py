@@ -1,8 +1,8 @@
 """The models of ``port_coverage.py``: timm's, one for each of its modules, and architectures of transformers.
 
 The lists are not chosen for what works. timm: every module of ``timm.list_modules()`` that makes image
-classifiers, by a small variant of its namesake family; images as small as the variant takes, depth and width
-reduced where its smallest variant is too large for two cores. transformers: tiny random configs of the
+classifiers, by a small variant of its namesake family; images as small as the variant takes (larger where its
+last BatchNorm would see a dozen values: its gradient is then mostly rounding), depth and width reduced where its smallest variant is too large for two cores. transformers: tiny random configs of the
 architectures that its task tables name (``TEXT``, ``SEQ2SEQ``, ``VISION``, ``AUDIO``, ``MIXED``).
 Nothing is downloaded, weights are random.
 """
@@ -84,7 +84,7 @@ TIMM: dict[str, tuple[str, int, dict[str, Any]]] = {
     "gemma4_vit": ("gemma4_vit_167m", 96, {"depth": 2, "embed_dim": 128, "num_heads": 2}),
     "ghostnet": ("ghostnet_050", 64, {}),
     "hardcorenas": ("hardcorenas_a", 64, {}),
-    "hgnet": ("hgnetv2_b0", 64, {}),
+    "hgnet": ("hgnetv2_b0", 128, {}),
     "hiera": ("hiera_tiny_224", 224, {"stages": (1, 1, 2, 1)}),
     "hieradet_sam2": ("hieradet_small", 128, {"stages": (1, 1, 2, 1)}),
     "hrnet": ("hrnet_w18_small", 64, {}),
@@ -478,7 +478,7 @@ VISION: dict[str, tuple[str, dict[str, Any], Inputs]] = {
     "efficientnet": (
         "image",
         {"width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 320},
-        partial(image, 64),
+        partial(image, 128),
     ),
     "focalnet": (
         "image",
@@ -505,10 +505,10 @@ VISION: dict[str, tuple[str, dict[str, Any], Inputs]] = {
     "imagegpt": ("image model", {**GPT_SIZES, "vocab_size": 99}, text),
     "levit": (
         "image",
-        {"image_size": 64, "hidden_sizes": [16, 24, 32], "num_attention_heads": [2, 3, 4], "depths": [1, 1, 1]}
+        {"image_size": 128, "hidden_sizes": [16, 24, 32], "num_attention_heads": [2, 3, 4], "depths": [1, 1, 1]}
         | {"architectures": ["LevitForImageClassification"]}
         | {"key_dim": [8, 8, 8]},
-        partial(image, 64),
+        partial(image, 128),
     ),
     "mobilenet_v1": ("image", {"depth_multiplier": 0.25, "image_size": 64}, partial(image, 64)),
     "mobilenet_v2": ("image", {"depth_multiplier": 0.25, "image_size": 64}, partial(image, 64)),
@@ -556,8 +556,8 @@ VISION: dict[str, tuple[str, dict[str, Any], Inputs]] = {
     ),
     "swiftformer": (
         "image",
-        {"image_size": 64, "depths": [1, 1, 2, 1], "embed_dims": [8, 16, 24, 32]},
-        partial(image, 64),
+        {"image_size": 128, "depths": [1, 1, 2, 1], "embed_dims": [8, 16, 24, 32]},
+        partial(image, 128),
     ),
     "swin": (
         "image",
