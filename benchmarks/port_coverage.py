@@ -26,13 +26,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from support import heading, table
+from support import heading
 
 GOAL = 0.95
 LIMIT_S = 300.0
@@ -139,9 +138,12 @@ def by_twinax(record: Mapping[str, str], keep: Path | None) -> Record:
         if "outcome" not in told:
             prove = [sys.executable, "-m", "support.port_jax", str(place)]
             if record["library"] == "transformers":
-                told |= answer(prove, place / "jax.log", QUICK_COMPILER)
-            if told.get("outcome") != "proved":
-                told |= answer(prove, place / "jax.log")
+                proof = answer(prove, place / "jax.log", QUICK_COMPILER)
+            else:
+                proof = answer(prove, place / "jax.log")
+            if record["library"] == "transformers" and proof["outcome"] != "proved":
+                proof = answer(prove, place / "jax.log")
+            return told | proof
     return told
 
 
@@ -198,40 +200,56 @@ def known(file: Path) -> dict[tuple[str, ...], Record]:
 
 
 def report(records: Mapping[tuple[str, ...], Record]) -> None:
-    """A row per model, the shares, and what stands in the way of the rest."""
-    ours = [r for (tool, *_), r in records.items() if tool == "twinax"]
+    """The shares, what did not work and why, and what is proved: Markdown, as in ``docs/port-coverage.md``."""
     theirs = {tuple(key): r for (tool, *key), r in records.items() if tool == "torchax"}
-    ours.sort(key=lambda r: (r["library"], r["family"], r["name"]))
-    header = ["library", "family", "model", "outcome", "lines", "worst error"] + ["torchax"] * bool(theirs)
-    table(header, [row(r, theirs, bool(theirs)) for r in ours])
-    for library in ("timm", "transformers"):
-        shares(library, [r for r in ours if r["library"] == library], theirs)
-    reasons = Counter(
-        reason for r in ours if r["outcome"] == "refused" for reason in r["reason"].split(", ")
-    ).most_common()
-    if reasons:
-        table(["operation that has no counterpart", "models"], [[name, str(n)] for name, n in reasons])
+    ours = sorted(
+        (r for (tool, *_), r in records.items() if tool == "twinax"),
+        key=lambda r: (r["library"], r["family"], r["name"]),
+    )
+    shares(ours, theirs)
+    failed = [r for r in ours if r["outcome"] != "proved"]
+    markdown(
+        ["library", "model", "outcome", "why", "torchax"],
+        [[r["library"], r["name"], r["outcome"], cell(r.get("reason", "")), other(r, theirs)] for r in failed],
+    )
+    proved = [r for r in ours if r["outcome"] == "proved"]
+    markdown(
+        ["library", "family", "model", "lines", "worst error", "torchax"],
+        [
+            [r["library"], r["family"], r["name"], str(r["lines"]), f"{r['worst']:.0e}", other(r, theirs)]
+            for r in proved
+        ],
+    )
 
 
-def row(record: Record, theirs: Mapping[tuple[str, ...], Record], both: bool) -> list[str]:
-    outcome = f"{record['outcome']}: {record['reason']}" if record.get("reason") else record["outcome"]
-    worst = f"{record['worst']:.1e}" if record["outcome"] == "proved" else ""
-    cells = [record["library"], record["family"], record["name"], outcome[:110]]
-    other = theirs.get((record["library"], record["name"]), {}).get("outcome", "")
-    return [*cells, str(record.get("lines", "")), worst, *([other] if both else [])]
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for the docs; empty columns are left out."""
+    columns = [n for n in range(len(header)) if any(row[n] for row in rows)]
+    for row in (header, ["---"] * len(header), *rows):
+        print("|", " | ".join(row[n] for n in columns), "|")
+    print(flush=True)
 
 
-def shares(library: str, ours: Sequence[Record], theirs: Mapping[tuple[str, ...], Record]) -> None:
-    if not ours:
-        return
-    counts = Counter(r["outcome"] for r in ours)
-    share = counts["proved"] / len(ours)
-    rest = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common() if outcome != "proved")
-    print(f"{library}: {counts['proved']} of {len(ours)} proved, {share:.1%} (goal {GOAL:.0%}). {rest}")
-    other = [r for key, r in theirs.items() if key[0] == library]
-    if other:
-        right = sum(r["outcome"] == "proved" for r in other)
-        print(f"{library}, torchax: {right} of {len(other)} proved, {right / len(other):.1%}")
+def shares(ours: Sequence[Record], theirs: Mapping[tuple[str, ...], Record]) -> None:
+    """How many were tried, and proved, of each library."""
+    rows = []
+    for tool, found in (("twinax", ours), ("torchax", list(theirs.values()))):
+        for library in dict.fromkeys(r["library"] for r in found):
+            outcomes = [r["outcome"] for r in found if r["library"] == library]
+            proved = outcomes.count("proved")
+            share = f"{proved / len(outcomes):.1%}"
+            goal = f"{GOAL:.0%}" if tool == "twinax" else ""
+            rows.append([tool, library, str(len(outcomes)), str(proved), share, goal])
+    markdown(["tool", "library", "tried", "proved", "share", "goal"], rows)
+
+
+def other(record: Record, theirs: Mapping[tuple[str, ...], Record]) -> str:
+    """What torchax made of the same model."""
+    return theirs.get((record["library"], record["name"]), {}).get("outcome", "")
+
+
+def cell(text: str) -> str:
+    return text.replace("|", " ")[:160]
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 The lists are not chosen for what works. timm: every module of ``timm.list_modules()`` that makes image
 classifiers, by a small variant of its namesake family; images as small as the variant takes (larger where its
-last BatchNorm would see a dozen values: its gradient is then mostly rounding), depth and width reduced where its smallest variant is too large for two cores. transformers: tiny random configs of the
-architectures that its task tables name (``TEXT``, ``SEQ2SEQ``, ``VISION``, ``AUDIO``, ``MIXED``).
+last BatchNorm would see a dozen values: its gradient is then mostly rounding), depth and width reduced where
+its smallest variant is too large for two cores. transformers: tiny random configs of the architectures that
+its task tables name (``TEXT``, ``SEQ2SEQ``, ``VISION``, ``AUDIO``, ``MIXED``).
 Nothing is downloaded, weights are random.
 """
 

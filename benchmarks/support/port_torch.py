@@ -77,10 +77,14 @@ def example(library: str, name: str) -> Example:
 def refused(error: CannotPort) -> dict[str, Any]:
     """What stands in the way: what ``torch.export`` cannot follow, or operations without a counterpart."""
     operations = dict.fromkeys(one.operation for one in error.unsupported)
-    export = not operations or set(operations) & {"torch.export", "control flow"}
-    if export:
+    if not operations:
         return {"outcome": "export failed", "reason": str(error).splitlines()[0][:300]}
-    return {"outcome": "refused", "reason": ", ".join(operations), "where": str(error.unsupported[0])[:300]}
+    export = set(operations) & {"torch.export", "control flow"}
+    where = error.unsupported[0].where.split("site-packages/")[-1]
+    return {
+        "outcome": "export failed" if export else "refused",
+        "reason": f"{', '.join(operations)} at {where}"[:300],
+    }
 
 
 def last_line(error: Exception) -> str:
