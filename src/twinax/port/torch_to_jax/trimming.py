@@ -9,6 +9,7 @@ Text is cut by the places that the syntax tree gives, so that comments stay.
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections.abc import Iterator
 
@@ -300,7 +301,17 @@ def _without_parameters(text: str, dropped: set[str], given: set[str]) -> str:
         if parameter.arg in given and isinstance(kind, ast.BinOp) and ast.unparse(kind).endswith(" | None"):
             parameter.annotation = kind.left
     body = text.splitlines()[node.body[0].lineno - 1 :]
-    return "\n".join([head(node), *body])
+    return "\n".join([head(node), *_undescribed(body, dropped)])
+
+
+def _undescribed(lines: list[str], dropped: set[str]) -> Iterator[str]:
+    """The lines without a docstring's entries for these parameters: ``        name: …`` and what is deeper."""
+    inside = False
+    for line in lines:
+        entry = re.match(r" {8}(\w+): \S", line)
+        inside = entry.group(1) in dropped if entry else inside and line.startswith(" " * 9)
+        if not inside:
+            yield line
 
 
 def _without_arguments(text: str, node: ast.FunctionDef, dropped: set[str]) -> str:
