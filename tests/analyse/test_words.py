@@ -57,3 +57,8 @@ def test_a_long_list_is_counted() -> None:
 
 def test_terminal_and_direction_commands_become_visible() -> None:
     assert words.printable("a\x1b[31m\u202eb\nc") == "a\ufffd[31m\ufffdb\ufffdc"
+
+
+def test_an_interval_that_knows_nothing_is_short():
+    assert words.between(0.9412, 1.05) == "0.94 to 1.05"
+    assert words.between(1e-7, 11675984.0, 3) == "<0.01 to >100"

@@ -242,7 +242,7 @@ def _sentence(
 ) -> str:
     figures = (
         f"{words.seconds(torch.seconds)} against {words.seconds(jax.seconds)}; ratio {ratio:.2f}, "
-        f"95 % interval {low:.2f} to {high:.2f}"
+        f"95 % interval {words.between(low, high)}"
     )
     pair = f"{torch.name} and {jax.name}"
     if verdict == "faster":

@@ -55,6 +55,13 @@ def error(value: float | None) -> str:
     return "0" if value == 0 else f"{value:.1e}"
 
 
+def between(low: float, high: float, digits: int = 2) -> str:
+    """An interval of ratios: ``0.94 to 1.05``; beyond a hundred times all is the same: ``0.94 to >100``."""
+    start = f"{low:.{digits}f}" if low >= 1 / 100 else "<0.01"
+    end = f"{high:.{digits}f}" if high <= 100 else ">100"
+    return f"{start} to {end}"
+
+
 def times(ratio: float) -> str:
     """How many times: ``1.92×``."""
     return f"{three(ratio)}×"

@@ -71,7 +71,7 @@ def cost(findings: Findings) -> Table | None:
                 NAMES[row["name"]],
                 words.seconds(row["seconds"]) if "ratio" in row else "–",
                 words.times(row["ratio"]) if "ratio" in row else "–",
-                f"{row['low']:.2f} to {row['high']:.2f}" if "ratio" in row else "–",
+                words.between(row["low"], row["high"]) if "ratio" in row else "–",
                 NAMES[row["base"]],
                 words.memory(row["peak_bytes"]) if "ratio" in row else "–",
                 row["said"] or row["how"],

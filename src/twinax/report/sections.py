@@ -301,7 +301,7 @@ def _parity_tile(parity: Finding) -> tuple[str, str, str, str]:
 def _speed_tile(name: str, finding: Finding) -> tuple[str, str, str, str]:
     known = finding.figures
     modes = f"{known['torch_mode']} / {known['jax_mode']}"
-    interval = f"ratio {known['low']:.2f} to {known['high']:.2f}, {modes}"
+    interval = f"ratio {words.between(known['low'], known['high'])}, {modes}"
     winner = known["faster"]
     if winner:
         return (name, f"{words.SIDES[winner]} {words.times(known['times'])}", interval, winner)

@@ -60,7 +60,8 @@ def _ratios(rows: list[dict[str, Json]]) -> Chart:
                     marker={"color": colour, "size": [10 if r["best"] else 6 for _, r in mine]},
                 )
             )
-    ends = [min(0.8, *(r["low"] for r in rows)) / 1.1, max(1.25, *(r["high"] for r in rows)) * 1.1]
+    low, high = min(0.8, *(r["low"] for r in rows)), max(1.25, *(r["high"] for r in rows))
+    ends = [max(low, 0.01) / 1.1, min(high, 100.0) * 1.1]  # an interval that knows nothing fills the chart
     ticks = _ratio_ticks(*ends)
     figure.update_xaxes(
         type="log",

@@ -147,7 +147,7 @@ def ratios(findings: Findings) -> Table | None:
                 f"{known['torch_mode']} {words.seconds(known['torch_s'])}",
                 f"{known['jax_mode']} {words.seconds(known['jax_s'])}",
                 f"{known['ratio']:.3f}",
-                f"{known['low']:.3f} to {known['high']:.3f}",
+                words.between(known["low"], known["high"], 3),
                 VERDICTS.get(finding.verdict, finding.verdict),
             )
             rows.append(Row(cells, "warning" if finding.verdict == "inconclusive" else ""))
