@@ -21,7 +21,7 @@ import numpy as np
 from flax import nnx
 
 from twinax.compare import difference
-from twinax.studies.parity_verdict import BOUND, NOISE
+from twinax.studies.parity_verdict import BOUND, is_rounding
 
 Arrays = dict[str, np.ndarray]
 
@@ -65,7 +65,7 @@ def judged(expected: np.ndarray, got: np.ndarray | None, floor: float) -> tuple[
     if got is None:  # a parameter that nothing depends on is left out
         return (math.inf, False) if np.any(expected) else (0.0, True)
     found = difference(expected, got)
-    rounding = bool(floor) and max(found.gap, found.norm) <= NOISE * floor
+    rounding = bool(floor) and is_rounding("", found.norm, found.gap, floor)
     return found.error, found.error <= BOUND or rounding
 
 

@@ -23,3 +23,11 @@ def test_a_square_of_rounding_is_rounding(name, norm, excused):
     errors = verdict.judged("optimizer", found, "adamw", lambda kind, names: FLOORS)
     assert errors == {name: 0.0 if excused else 0.7}
     assert bool(verdict.mismatches) is not excused
+
+
+@pytest.mark.parametrize(("gap", "excused"), [(9e-18, True), (2e-17, False)])
+def test_a_gradient_that_cancels_is_held_against_rounding(gap, excused):
+    verdict = Verdict()
+    found = {"weight": [gap / 6e-13, 6e-13, gap, None]}
+    errors = verdict.judged("gradients", found, "train", lambda kind, names: {"weight": 1e-18})
+    assert errors == {"weight": 0.0 if excused else gap / 6e-13}

@@ -10,6 +10,7 @@ from twinax.records import Json
 
 BOUND = 1e-9
 NOISE = 100.0  # a tensor within this many times the rounding noise is nothing but rounding
+CANCELLED = 10.0  # a difference within this many times the rounding noise is nothing but rounding
 SQUARES = "exp_avg_sq."  # AdamW's running mean of squared gradients
 NARROW = 5.0  # neither side's float32 error may exceed the other's by more than this factor;
 NARROW_FLOOR = 1e-6  # errors below this, eight units in the last place of float32, count as this
@@ -64,12 +65,12 @@ class Verdict:
         self.mismatches.append({**known, **more})
 
     def judged(self, kind: str, found: Found, setting: str, noise: Noise, step: int = 0) -> dict[str, Error]:
-        """Errors by name, with the differing tensors noted; pure rounding on both sides counts as 0."""
+        """Errors by name, with the differing tensors noted; what is nothing but rounding counts as 0."""
         errors: dict[str, Error] = {}
         doubtful = [name for name, (error, _, _, fault) in found.items() if size(error) > BOUND and not fault]
         floors = noise(kind, doubtful) if doubtful else {}
         for name, (error, norm, gap, fault) in found.items():
-            if name in floors and max(norm, size(gap)) <= allowance(name) * floors[name]:
+            if name in floors and is_rounding(name, norm, size(gap), floors[name]):
                 error = 0.0
             errors[name] = error
             if size(error) > BOUND:
@@ -173,6 +174,15 @@ class Verdict:
             ],
             "first_difference": self.first_difference(),
         }
+
+
+def is_rounding(name: str, norm: float, gap: float, floor: float) -> bool:
+    """Whether a tensor that differs by more than the bound differs by rounding alone.
+
+    Either its true value is 0 and both sides hold rounding; or its terms cancel so far that one unit in the
+    last place of the weights moves it by more than the bound: no two right programs agree better than that.
+    """
+    return max(norm, gap) <= allowance(name) * floor or gap <= CANCELLED * floor
 
 
 def allowance(name: str) -> float:
