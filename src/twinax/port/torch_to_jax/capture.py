@@ -17,6 +17,7 @@ from twinax.port.torch_to_jax.exporting import exported, first_line
 from twinax.port.torch_to_jax.following import Way
 from twinax.port.torch_to_jax.gradients import own_backwards
 from twinax.port.torch_to_jax.guards import guards
+from twinax.port.torch_to_jax.modes import eval_follows, in_eval, readers_of_mode
 from twinax.port.torch_to_jax.program import MODES, Program
 from twinax.port.torch_to_jax.reading import Reader
 
@@ -40,7 +41,11 @@ def capture(
     wide, examples = _wide(module, inputs)
     first = first_names(wide)
     with _no_collection():
-        return {mode: _program(wide, examples, mode, first, lengths) for mode in MODES}
+        with readers_of_mode() as readers:
+            train = _program(wide, examples, "train", first, lengths)
+        if eval_follows(wide, readers, train):
+            return {"eval": in_eval(train), "train": train}
+        return {"eval": _program(wide, examples, "eval", first, lengths), "train": train}
 
 
 def followed(

@@ -57,7 +57,8 @@ def convert(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, titl
 
     text = source(made, root, title or f"{type(module).__name__} in JAX (Flax NNX).")
     constants = {n: _narrowed(a) for p in programs.values() for n, a in p.constants.items() if f"{n!r}" in text}
-    weights = {n: _numpy(t) for n, t in _own(module).items() if n in _names(root)}
+    held = _names(root)
+    weights = {n: _numpy(t) for n, t in _own(module).items() if n in held}
     return Ported(text, weights, constants, notes(module, programs))
 
 

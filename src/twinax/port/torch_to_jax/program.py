@@ -134,6 +134,17 @@ def refs(value: Any) -> Iterator[Ref]:
             yield from refs(item)
 
 
+def keep_used(program: Program) -> None:
+    """Leave out statements that no result needs."""
+    live = set(refs((program.outputs, tuple(program.updates.values()))))
+    kept = []
+    for statement in reversed(program.statements):
+        if any(Ref(r) in live for r in statement.results if r):
+            live |= set(refs((statement.args, tuple(statement.kwargs.values()))))
+            kept.append(statement)
+    program.statements = kept[::-1]
+
+
 def frames_of(text: str) -> Iterator[Frame]:
     """The lines of a stack trace."""
     for file, line, function, code in FRAME.findall(text):

@@ -24,6 +24,7 @@ from twinax.port.torch_to_jax.program import (
     Statement,
     Value,
     frames_of,
+    keep_used,
     refs,
 )
 from twinax.port.torch_to_jax.whole import LIBRARY
@@ -202,13 +203,7 @@ class Reader:
             read = sum(Ref(name) in refs((s.args, tuple(s.kwargs.values()))) for s in program.statements)
             if read <= 1:
                 del program.updates[name]
-        live = set(refs((program.outputs, tuple(program.updates.values()))))
-        kept = []
-        for statement in reversed(program.statements):
-            if any(Ref(r) in live for r in statement.results if r):
-                live |= set(refs((statement.args, tuple(statement.kwargs.values()))))
-                kept.append(statement)
-        program.statements = kept[::-1]
+        keep_used(program)
 
 
 def _is_true(argument: Any) -> bool:

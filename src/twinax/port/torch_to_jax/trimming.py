@@ -12,6 +12,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import lru_cache
 
 from twinax.port.torch_to_jax.expressions import ASKED, UNKNOWN, Substitute, decided, is_constant
 from twinax.port.torch_to_jax.merging import blocks, merged
@@ -62,20 +63,26 @@ def _used(functions: list[str], body: str) -> list[str]:
         node = ast.parse(text).body[0]
         name = node.name if isinstance(node, ast.FunctionDef) else ast.unparse(node).split(" = ")[0]
         rest = [*kept, body]
-        if any(isinstance(n, ast.Name) and n.id == name for other in rest for n in ast.walk(ast.parse(other))):
+        if any(isinstance(n, ast.Name) and n.id == name for other in rest for n in _nodes(other)):
             kept.append(text)
     return kept[::-1]
 
 
+@lru_cache(maxsize=256)
+def _nodes(text: str) -> tuple[ast.AST, ...]:
+    """The text's syntax tree, to be read only: it is asked for again and again."""
+    return tuple(ast.walk(ast.parse(text)))
+
+
 def _calls(text: str, name: str) -> Iterator[ast.Call]:
-    for node in ast.walk(ast.parse(text)):
+    for node in _nodes(text):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
             yield node
 
 
 def _is_passed(name: str, texts: list[str]) -> bool:
     """Whether the function is somewhere used without being called: nobody knows with which arguments."""
-    nodes = [n for text in texts for n in ast.walk(ast.parse(text))]
+    nodes = [n for text in texts for n in _nodes(text)]
     named = sum(isinstance(n, ast.Name) and n.id == name for n in nodes)
     return named != sum(
         isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name for n in nodes
