@@ -166,6 +166,7 @@ MODELS = {
     "written": (Written, {"x": (3, 4)}),
     "repeated": (Repeated, {"x": (2, 4)}),
     "loose": (Loose, {"x": (2, 3)}),
+    "leaf": (lambda: nn.Linear(3, 2), {"input": (2, 3)}),
     "row": (lambda: Row(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), {"input": (2, 3)}),
     "sequential": (lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), {"input": (2, 3)}),
 }

@@ -259,24 +259,25 @@ class _Work:
         return replace(proof, limits=tuple(limits))
 
     def _batches(self, subject: Subject, proof: Proof) -> tuple[Proof, bool]:
-        """Whether it serves another number of examples, or its own alone."""
-        proved, other = self.examples, 2 if self.examples != 2 else 3
-        self.crew.say(f"trying a batch of {other}")
+        """Which other number of examples it serves; or its own alone."""
+        proved, told = self.examples, []
         files = self._files("other")
-        for worker, side in ((self.torch, "torch"), (self.jax, "jax")):
-            worker.send("other_batch", batch=other, output=files[side])
-        refused = [worker.receive()["refused"] for worker in (self.torch, self.jax)]
-        if not any(refused):
+        for other in (2 if proved != 2 else 3, proved + 1, 2 * proved):
+            self.crew.say(f"trying a batch of {other}")
+            for worker, side in ((self.torch, "torch"), (self.jax, "jax")):
+                worker.send("other_batch", batch=other, output=files[side])
+            refused = [worker.receive()["refused"] for worker in (self.torch, self.jax)]
+            if any(refused):
+                who = "PyTorch" if refused[0] else "JAX"
+                told.append(f"{other} ({who}: {refused[0] or refused[1]})")
+                continue
             outputs = self._compared(files)["outputs"]
             errors = self.verdict.judged("outputs", outputs, "eval mode, float64", lambda kind, names: {})
             self.verdict.check(f"outputs, batch of {other}, eval mode, float64", "outputs", errors)
             sizes = tuple(sorted({*proof.pictures, subject.picture} - {0}))
             found = replace(self._found(), unproved=proof.unproved, batches=(proved, other), pictures=sizes)
             return found, False
-        who = "PyTorch" if refused[0] else "JAX"
-        limit = (
-            f"It serves {proved} examples in a batch and no other number ({who}: {refused[0] or refused[1]})."
-        )
+        limit = f"It serves {proved} examples in a batch; it was tried in vain with {', '.join(told)}."
         return replace(proof, batches=(proved,), limits=(limit,)), True
 
 

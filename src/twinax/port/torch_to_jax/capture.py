@@ -13,13 +13,14 @@ from torch import nn
 
 from twinax.errors import CannotPort, Unsupported
 from twinax.port.torch_to_jax.calling import tensor_parameters
-from twinax.port.torch_to_jax.exporting import exported, first_line
+from twinax.port.torch_to_jax.exporting import exported, first_line, open_axes
 from twinax.port.torch_to_jax.following import Way
 from twinax.port.torch_to_jax.gradients import own_backwards
 from twinax.port.torch_to_jax.guards import guards
 from twinax.port.torch_to_jax.modes import eval_follows, in_eval, readers_of_mode
 from twinax.port.torch_to_jax.program import MODES, Program
 from twinax.port.torch_to_jax.reading import Reader
+from twinax.port.torch_to_jax.sizes import computed_with
 
 BEHIND = "The way ends here: what lies behind was not looked at."
 
@@ -95,9 +96,12 @@ def _program(
         found = exported(module, inputs, mode, lengths)
     program = Reader(found, first, mode == "train").program
     program.functions, program.given, program.guards = functions, given, guards(found, list(inputs))
+    names = list(inputs)
+    closed = [(n, a) for n, t in inputs.items() for a in range(1, t.dim()) if a not in open_axes(t, lengths)]
+    fixed = computed_with(module, inputs, closed)
     if not lengths:
-        sizes = enumerate(tensor.shape for tensor in inputs.values())
-        program.guards += [f"i{n}_1 == {shape[1]}" for n, shape in sizes if len(shape) in (2, 3)]
+        fixed += [(n, 1) for n, t in inputs.items() if t.dim() in (2, 3)]
+    program.guards += [f"i{names.index(n)}_{axis} == {inputs[n].shape[axis]}" for n, axis in fixed]
     return program
 
 

@@ -34,7 +34,7 @@ def exported(
         CannotPort: It cannot be exported; with the user's own line.
     """
     module.train(mode == "train")
-    shapes = {name: dict.fromkeys(_open_axes(tensor, lengths), Dim.AUTO) for name, tensor in inputs.items()}
+    shapes = {name: dict.fromkeys(open_axes(tensor, lengths), Dim.AUTO) for name, tensor in inputs.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -60,7 +60,7 @@ def _run(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
         ) from error
 
 
-def _open_axes(tensor: torch.Tensor, lengths: bool) -> range:
+def open_axes(tensor: torch.Tensor, lengths: bool) -> range:
     """Axes whose sizes may stay open: the batch; of sequences (not images) the length too."""
     return range(min(tensor.dim(), 2 if lengths and tensor.dim() <= 3 else 1))
 

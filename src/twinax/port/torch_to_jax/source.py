@@ -52,7 +52,7 @@ def constant(name: str) -> Array:
 
 LOAD = '''def build() -> {model}:
     """The model with all weights zero, in eval mode."""
-    model = {model}({rngs})
+    model = {model}({arguments})
     model.eval()
     return model
 
@@ -81,9 +81,10 @@ def source(made: list[Class], root: Instance, title: str) -> str:
     parts = [BUFFER] if "buffer" in kinds else []
     parts += [CONSTANT] if "constant" in used else []
     parts += [f"{text}\n\n\n" for text in functions]
+    arguments = [text(literal(value)) for value in root.arguments] + ["rngs=nnx.Rngs(0)"] * random
     load = LOAD.format(
         model=root.made.name if root.made else "",
-        rngs="rngs=nnx.Rngs(0)" if random else "",
+        arguments=", ".join(arguments),
         buffer=", Buffer" if "buffer" in kinds else "",
     )
     rest = "".join(parts) + body + "\n\n\n" + load
@@ -173,7 +174,7 @@ def _class_text(one: Class, input_names: Mapping[str, list[str]], used: set[str]
             idle=_idle(one),
         )
         offset += len(code.holes)
-        leaf = not instance.children
+        leaf = bool(instance.path) and not instance.children
         signature = signature or _distinct(input_names.get(instance.path, []), len(code.form.inputs), leaf)
         names = {f"i{n}": name for n, name in enumerate(signature)}
         same = [i.code[mode] for i in one.instances]

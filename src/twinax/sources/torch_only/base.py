@@ -108,13 +108,14 @@ def bounded(inputs: Sequence[Input], module: nn.Module) -> tuple[Input, ...]:
     owners = {tensor.untyped_storage().data_ptr(): name for name, tensor in tensors.items()}
     rows: dict[str, int] = {}
 
-    def looked_up(layer: Any, arguments: tuple[torch.Tensor, ...]) -> None:
-        name = owners.get(arguments[0].untyped_storage().data_ptr())
+    def looked_up(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        (indices,) = (*args, *kwargs.values())
+        name = owners.get(indices.untyped_storage().data_ptr())
         if name:
             rows[name] = min(rows.get(name, layer.num_embeddings), layer.num_embeddings)
 
     tables = [layer for layer in module.modules() if isinstance(layer, nn.Embedding)]
-    hooks = [layer.register_forward_pre_hook(looked_up) for layer in tables]
+    hooks = [layer.register_forward_pre_hook(looked_up, with_kwargs=True) for layer in tables]
     try:
         with torch.no_grad():
             module(**tensors)

@@ -85,7 +85,8 @@ def draw(inputs: Sequence[Input], seed: int, batch: int, example: Mapping[str, A
         inputs: What is drawn.
         seed: Seed of every draw.
         batch: Examples; an input that is not batched keeps its size.
-        example: Arrays of the inputs that are ``given``: their rows are drawn, floats with noise on them.
+        example: Arrays of the inputs that are ``given``: their rows are drawn, floats with noise on them
+            unless they hold infinities.
     """
     return {one.name: _one(one, seed, batch, (example or {}).get(one.name)) for one in inputs}
 
@@ -107,7 +108,7 @@ def _one(one: Input, seed: int, batch: int, given: Array | None) -> Array:
 
 def _like(given: Array, batched: bool, batch: int, rng: np.random.Generator) -> Array:
     rows = given[rng.integers(0, len(given), batch)] if batched else given
-    if given.dtype.kind != "f":
+    if given.dtype.kind != "f" or not np.isfinite(given).all():  # with infinities it is a mask
         return np.array(rows)
     scale = 0.1 * (float(np.sqrt(np.mean(np.square(given)))) or 1.0)
     return (rows + scale * rng.standard_normal(rows.shape)).astype(np.float32)

@@ -1,0 +1,144 @@
+"""Which fixed sizes of its inputs a model computes with. Imports torch: runs in torch workers.
+
+An export takes sizes of pictures, and all beyond a sequence's length, for constants: ``x.sum(2) / x.shape[2]``
+becomes a division by 16, and another picture would give other numbers than in torch. So the model is run on
+arrays without numbers, of its own sizes and of others: where the constants that its operations get differ, the
+port must refuse other sizes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
+
+from twinax.port.torch_to_jax.whole import whole_layers
+
+VIEWS = ("view", "_unsafe_view", "reshape")
+SCALED = ("upsample_",)
+"""Operations that get their result's size beside the scale that it follows from."""
+SIZED = ("native_group_norm",)
+"""Operations that get sizes of their input, which an export does not keep."""
+Axis = tuple[str, int]
+"""An input by name, and one of its axes."""
+OTHERS: tuple[Callable[[int], int], ...] = (lambda n: 2 * n, lambda n: n + 1)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """An operation that ran: the constants that it got; of a view the sizes before and after."""
+
+    name: str
+    constants: tuple[str, ...]
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+
+
+def computed_with(module: nn.Module, inputs: Mapping[str, Tensor], closed: Sequence[Axis]) -> list[Axis]:
+    """Those of the closed axes whose sizes go into what the module computes.
+
+    Args:
+        module: In the mode that is asked about; left as it is.
+        inputs: Example arrays.
+        closed: Axes whose sizes an export takes for constants.
+    """
+    own, found = _run(module, inputs, {}), set()
+    if own is None:  # numbers decide what it does: nothing is known of its sizes
+        return list(closed)
+    moved: dict[int, set[int]] = defaultdict(set)
+    for axes in _together(inputs, closed):
+        for other_size in OTHERS:
+            other = _run(module, inputs, dict.fromkeys(axes, other_size))
+            if other is not None and _differ(own, other, moved):
+                found |= set(axes)
+    return [axis for axis in closed if axis in found]
+
+
+def _together(inputs: Mapping[str, Tensor], closed: Sequence[Axis]) -> Iterator[list[Axis]]:
+    """The closed axes by size, with open ones of that size: a mask must fit its sequence. Then one by one."""
+    sizes = dict.fromkeys(inputs[name].shape[axis] for name, axis in closed)
+    for size in sizes:
+        yield [(n, a) for n, t in inputs.items() for a in range(1, t.dim()) if t.shape[a] == size]
+    if len(sizes) < len(closed) and len(inputs) > 1:
+        yield from ([axis] for axis in closed)
+
+
+def _run(
+    module: nn.Module, inputs: Mapping[str, Tensor], changes: Mapping[Axis, Callable[[int], int]]
+) -> list[Ran] | None:
+    """The operations of one call on inputs of other sizes; None where it fails."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.no_grad():
+        parameters = module.named_parameters(remove_duplicate=False)
+        state = {
+            n: fake.from_tensor(t) for n, t in [*parameters, *module.named_buffers(remove_duplicate=False)]
+        }
+        arrays = {}
+        for name, tensor in inputs.items():
+            shape = [changes.get((name, axis), int)(size) for axis, size in enumerate(tensor.shape)]
+            arrays[name] = torch.empty(shape, dtype=tensor.dtype)
+        try:
+            with whole_layers(), _Recorder() as recorder:
+                torch.func.functional_call(module, state, (), arrays, tie_weights=False)
+        except Exception:  # whatever a model raises that does not take these sizes
+            return None
+    return recorder.found
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes the operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Ran] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func._schema.name.removeprefix("aten::")
+        if name in VIEWS:
+            self.found.append(Ran(name, (), tuple(args[0].shape), tuple(result.shape)))
+        elif name == "expand":
+            kept = zip(reversed(args[0].shape), reversed(result.shape), strict=False)
+            self.found.append(Ran(name, tuple(str(after) for before, after in kept if before != after)))
+        elif name not in SIZED:
+            self.found.append(Ran(name, tuple(_constants(name, args, kwargs or {}))))
+        return result
+
+
+def _constants(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[str]:
+    """Numbers, and arrays that hold numbers: neither inputs nor weights."""
+    if name.startswith(SCALED) and any(isinstance(one, float) for one in tree_leaves(args[2:])):
+        args = (args[0], *args[2:])
+    for leaf in tree_leaves((args, kwargs)):
+        known = leaf.constant if isinstance(leaf, FakeTensor) else leaf
+        if isinstance(known, Tensor):
+            with _disable_current_modes():
+                yield str(known.tolist())
+        elif known is not None:
+            yield str(known)
+
+
+def _differ(own: Sequence[Ran], other: Sequence[Ran], moved: dict[int, set[int]]) -> bool:
+    """Whether two runs got other constants.
+
+    A view whose batch stays and of which one size moves fits that size alone: JAX refuses any other. ``moved``
+    holds the places that moved in any run.
+    """
+    if [(ran.name, ran.constants) for ran in own] != [(ran.name, ran.constants) for ran in other]:
+        return True
+    for index, (ours, theirs) in enumerate(zip(own, other, strict=True)):
+        if len(ours.after) != len(theirs.after):
+            return True
+        same = next((n for n, (a, b) in enumerate(zip(ours.before, ours.after, strict=False)) if a != b), None)
+        start = min(len(ours.before), len(ours.after)) if same is None else same  # sizes that are passed on
+        pairs = list(zip(ours.after, theirs.after, strict=True))
+        moved[index] |= {n for n, (a, b) in enumerate(pairs) if a != b and n >= start}
+        if len(moved[index]) > 1 or 0 in moved[index]:
+            return True
+    return False
