@@ -397,3 +397,25 @@ def test_a_number_that_comes_from_a_length_fixes_the_length(tmp_path):
     np.testing.assert_array_equal(model(jnp.asarray(inputs["x"].numpy())), inputs["x"][:, 3:])
     with pytest.raises(AssertionError):
         model(jnp.ones((3, 8)))
+
+
+class Reading(nn.Module):
+    """Numbers that are read from arrays have no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.line, self.scale = nn.Linear(3, 2), nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        for value in x[0].tolist():
+            x = x + value
+        return self.line(x) * self.scale.item()
+
+
+def test_numbers_that_are_read_have_no_gradient(tmp_path):
+    module, inputs = Reading(), example({"x": (4, 3)})
+    model = load(convert(module, inputs), tmp_path).load(tmp_path / "weights.safetensors")
+    x = inputs["x"].requires_grad_()
+    module(x).square().sum().backward()
+    got = jax.grad(lambda x: jnp.square(model(x)).sum())(jnp.asarray(x.detach().numpy()))
+    np.testing.assert_allclose(got, x.grad, rtol=1e-5, atol=1e-5)

@@ -69,6 +69,24 @@ def test_attention_is_written_plainly_and_once():
     assert source.count("scaled_dot_product_attention(q, k, v, dropout=self.attention_dropout)") == 1
 
 
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x, seen, padded):
+        return self.encoder(x, mask=seen > 1, src_key_padding_mask=padded > 1)
+
+
+def test_inputs_are_called_what_they_are():
+    inputs = example({"x": (3, 5, 8), "seen": (5, 5), "padded": (3, 5)})
+    source = convert(Encoder(), inputs).source
+    assert "def __call__(self, query: Array, key_padding_mask: Array, attn_mask: Array)" in source
+    assert "def __call__(self, src: Array, src_key_padding_mask: Array, src_mask: Array)" in source
+    assert "output = layer(output, src_key_padding_mask, mask)" in source
+
+
 class Translation(nn.Module):
     def __init__(self):
         super().__init__()

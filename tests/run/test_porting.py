@@ -144,3 +144,32 @@ def test_a_live_module_whose_port_is_wrong_is_told():
         warnings.simplefilter("error", UserWarning)
         with pytest.raises(UserWarning, match="NOT PROVED: it differs at layer"):
             twinax.port(Lying(), torch.randn(4, 3))
+
+
+REVERSED = """
+import torch
+from torch import nn
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 1.0
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.line(Reversed.apply(x))
+"""
+
+
+def test_a_gradient_towards_the_input_is_proved_too(tmp_path):
+    made = porting.port(model(tmp_path, REVERSED), tmp_path / "jax", OPTIONS, Silent())
+    assert not made.proof.holds and made.proof.first_difference["path"] == "input x"
+    assert any("Reversed" in note for note in made.notes)

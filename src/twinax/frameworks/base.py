@@ -54,6 +54,10 @@ ADAMW = Optimizer("adamw", learning_rate=1e-3, weight_decay=0.01)
 OPTIMIZERS = {"sgd": SGD_MOMENTUM, "adamw": ADAMW}
 
 
+INPUT = "input "
+"""What stands before an input's name among the gradients."""
+
+
 @dataclass
 class Evaluation:
     """What one pass, and where asked one optimizer step, produced.
@@ -64,7 +68,8 @@ class Evaluation:
     Attributes:
         outputs: The model's outputs by name (``output`` when there is just one).
         loss: The scalar loss, in the runner's dtype.
-        gradients: ∂loss/∂parameter for every parameter; parameters the loss does not reach are 0.
+        gradients: ∂loss/∂parameter for every parameter; parameters the loss does not reach are 0. Of a runner
+            with ``input_gradients`` also ``input <name>`` for every input of floating-point numbers.
         buffers: Buffers after the pass (BatchNorm running statistics).
         activations: Output of each submodule by path, in the order in which they ran.
         weights: Parameters after the step; empty where no step was asked for.
@@ -269,7 +274,12 @@ class Runner(ABC):
 
     Made by ``torch_backend.TorchRunner`` or ``jax_backend.JaxRunner`` with
     ``(code, config, weights, inputs, mode, dtype, device, channels_last)``.
+
+    Attributes:
+        input_gradients: Whether ``evaluate`` gives gradients towards the inputs too.
     """
+
+    input_gradients: bool
 
     side: str
 

@@ -16,6 +16,7 @@ import optax
 from twinax.errors import CellFailed, DeviceMissing
 from twinax.frameworks import jax_derivatives, jax_graph
 from twinax.frameworks.base import (
+    INPUT,
     Captured,
     Derivative,
     DropoutSite,
@@ -69,6 +70,7 @@ class JaxRunner(Runner):
             jax.config.update("jax_default_matmul_precision", "highest")  # no TF32, as on the torch side
         self.code, self.inputs, self.mode = code, tuple(inputs), mode
         self.dtype, self.channels_last = jnp.dtype(dtype), channels_last
+        self.input_gradients = False
         self.model = as_jax_model(code.build(config))
         self.params, self.state = self.model.params, self.model.state
         self.rename: Mapping[str, str] = getattr(code, "rename", {})
@@ -163,11 +165,17 @@ class JaxRunner(Runner):
         data = self._on_device(batch)
         keep = {path: jnp.asarray(self._inward(mask)) for path, mask in (masks or {}).items()}
         function, order = self._evaluator(train, gradients, record)
-        (loss, (outputs, state, activations)), grads = function(self.params, self.state, data, keep)
+        floats = {n: data[n] for n in self.inputs if jnp.issubdtype(data[n].dtype, jnp.floating)}
+        floats = floats if self.input_gradients else {}
+        (loss, (outputs, state, activations)), (grads, by_input) = function(
+            self.params, floats, self.state, data, keep
+        )
         result = Evaluation(
             outputs={name: self._outward(value) for name, value in outputs.items()},
             loss=float(loss),
-            gradients=Later(lambda: self._torch_named(grads)) if gradients else {},
+            gradients=Later(lambda: {**self._torch_named(grads), **self._of_inputs(by_input)})
+            if gradients
+            else {},
             buffers=self._torch_named(state),
             activations=Later(lambda: {n: self._outward(activations[n]) for n in order if n in activations}),
         )
@@ -185,8 +193,11 @@ class JaxRunner(Runner):
         """The function and, once it has run, the activations' names in forward order (jit sorts them)."""
         order: list[str] = []
 
-        def objective(params: Tree, state: Tree, data: dict[str, Any], masks: dict[str, Any]) -> Any:
+        def objective(
+            params: Tree, floats: dict[str, Any], state: Tree, data: dict[str, Any], masks: dict[str, Any]
+        ) -> Any:
             tap = Tap(masks, record, self._torch_path)
+            data = {**data, **floats}
             inputs = tuple(data[name] for name in self.inputs)
             outputs, state = self.model.apply(params, state, inputs, train=train, tap=tap)
             order[:] = tap.activations
@@ -194,13 +205,16 @@ class JaxRunner(Runner):
             return self.code.loss(outputs, data), (named, state, tap.activations)
 
         if gradients:
-            function = jax.value_and_grad(objective, has_aux=True)
+            function = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
         else:
 
             def function(*args: Any) -> Any:
-                return objective(*args), None
+                return objective(*args), (None, {})
 
         return self._compiled(function), order
+
+    def _of_inputs(self, gradients: Mapping[str, Any]) -> Arrays:
+        return {f"{INPUT}{name}": self._outward(gradient) for name, gradient in gradients.items()}
 
     @cache  # noqa: B019 - a runner lives as long as its process
     def _updater(self, rule: Optimizer) -> Callable[..., Any]:

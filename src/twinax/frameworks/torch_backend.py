@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from twinax.errors import CellFailed, DeviceMissing
 from twinax.frameworks import torch_derivatives, torch_graph
 from twinax.frameworks.base import (
+    INPUT,
     Captured,
     Derivative,
     DropoutSite,
@@ -68,6 +69,7 @@ class TorchRunner(Runner):
         for parameter in self.model.parameters():  # frozen ones too: those are the optimizer's affair
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
         self.optimizer: torch.optim.Optimizer | None = None
+        self.input_gradients = False
         self.rule: Optimizer | None = None
         self._compiled: Phases | None = None  # what the function compiled last took
         self.load(weights)
@@ -133,6 +135,8 @@ class TorchRunner(Runner):
         self.model.train(train)
         self.model.zero_grad(set_to_none=True)
         data = self._on_device(batch)
+        leaves = self._leaves(data) if gradients and self.input_gradients else {}
+        data |= {name: leaf.clone() for name, leaf in leaves.items()}  # a model may write into its inputs
         activations: dict[str, Tensor] = {}
         with (
             torch.set_grad_enabled(gradients),
@@ -146,7 +150,7 @@ class TorchRunner(Runner):
         result = Evaluation(
             outputs={name: _numpy(value) for name, value in named_outputs(outputs)},
             loss=float(loss.detach()),
-            gradients=self._gradients() if gradients else {},
+            gradients={**self._gradients(), **self._gradients_of(leaves)} if gradients else {},
             buffers={n: _numpy(b) for n, b in self.model.named_buffers() if n in self._slots()},
             activations={name: _numpy(value) for name, value in activations.items()},
         )
@@ -161,6 +165,17 @@ class TorchRunner(Runner):
         return {
             name: _view(torch.zeros_like(p) if p.grad is None else p.grad)
             for name, p in self.model.named_parameters()
+        }
+
+    def _leaves(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The model's inputs that have a gradient."""
+        floats = [name for name in self.inputs if data[name].is_floating_point()]
+        return {name: data[name].detach().requires_grad_() for name in floats}
+
+    def _gradients_of(self, leaves: Mapping[str, Tensor]) -> Arrays:
+        return {
+            f"{INPUT}{name}": _numpy(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
+            for name, leaf in leaves.items()
         }
 
     def _on_device(self, batch: Arrays) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twinax.errors import CellFailed, FrameworkMissing, Unsupported
+from twinax.frameworks.base import INPUT
 from twinax.port.torch_to_jax import folder as folders
 from twinax.port.torch_to_jax.folder import Habits, Proof, Subject
 from twinax.records import Cell, Json, Options, Side, Size, TwinInfo
@@ -216,7 +217,7 @@ class _Work:
 
     def _unproved(self, gradients: Found, mode: str) -> list[str]:
         """Parameters whose gradient is nothing but rounding, and which no output notices."""
-        norms = {name: norm for name, (_, norm, _, _) in gradients.items()}
+        norms = {name: norm for name, (_, norm, _, _) in gradients.items() if not name.startswith(INPUT)}
         small = [name for name in norms if not norms[name] > SMALL * max(norms.values())]
         floors = self._noise(mode)("gradients", small) if small else {}
         flat = [name for name in small if not norms[name] > NOISE * floors.get(name, 0.0)]

@@ -154,6 +154,7 @@ def _proved(module: nn.Module, made: Any, weights: Arrays, batch: Arrays) -> Pro
     with _wide():
         jax = JaxRunner(PairSide(pair, "jax"), {}, start, tuple(batch), dtype="float64")
         torch = TorchRunner(PairSide(pair, "torch"), {}, start, tuple(batch), dtype="float64")
+        jax.input_gradients = torch.input_gradients = True
         for train in (False, True):
 
             def of_torch(moved: Arrays, train: bool = train) -> Any:

@@ -1,42 +1,80 @@
-"""Which of a module's parameters are given tensors when it is called. Imports torch: runs in torch workers."""
+"""Which of its parameters a module is given tensors for, in the order in which it uses them. Imports torch."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+Names = dict[str, tuple[str, ...]]
 
 
 @contextmanager
-def tensor_parameters(module: nn.Module) -> Iterator[dict[str, tuple[str, ...]]]:
-    """Collects, by a module's path, the names of ``forward``'s parameters that were different tensors."""
+def tensor_parameters(module: nn.Module) -> Iterator[Names]:
+    """Collects, by a module's path, the names of ``forward``'s parameters that were different tensors.
+
+    Those that an operation takes come in the order of their first use; the others last.
+    """
     paths = {id(one): path for path, one in module.named_modules()}
-    found: dict[str, tuple[str, ...]] = {}
+    found: Names = {}
     call: Any = nn.Module._call_impl
 
     def noted(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         path = paths.get(id(self))
-        if path is not None and path not in found:
-            found[path] = _names(self, args, kwargs)
-        return call(self, *args, **kwargs)
+        if path is None or path in found:
+            return call(self, *args, **kwargs)
+        waiting = _names(self, args, kwargs)
+        uses.waiting.append((waiting, used := []))
+        try:
+            return call(self, *args, **kwargs)
+        finally:
+            uses.waiting.pop()
+            found[path] = (*used, *waiting.values())
 
     nn.Module._call_impl = noted  # type: ignore[method-assign]
     try:
-        yield found
+        with _Uses() as uses:
+            yield found
     finally:
         nn.Module._call_impl = call  # type: ignore[method-assign]
 
 
-def _names(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+def _names(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, str]:
+    """Tensor's id → the first parameter that it is given for."""
     try:
         given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
     except (TypeError, ValueError):
-        return ()
+        return {}
     first: dict[int, str] = {}
     for name, value in given.items():
         if isinstance(value, Tensor):
             first.setdefault(id(value), name)
-    return tuple(first.values())
+    return first
+
+
+class _Uses(TorchFunctionMode):
+    """Notes, for every module that is being called, which of its tensors an operation takes first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[tuple[dict[int, str], list[str]]] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):  # else it is a question
+            for leaf in tree_leaves((args, kwargs or {})):
+                for waiting, used in self.waiting:
+                    if id(leaf) in waiting:
+                        used.append(waiting.pop(id(leaf)))
+        return result

@@ -43,17 +43,18 @@ def parameters(forward: Callable[..., Any], given: tuple[str, ...], callers: lis
     One that may be left out is recognised where the caller calls it the same.
 
     Args:
-        given: The parameters that are given tensors; where they are as many as the inputs, they are the inputs.
+        given: The parameters that are given tensors, in the order of their use; as many as there are inputs,
+            they are the inputs.
         callers: What the caller calls each input; "" where it has no name.
     """
+    if len(given) == len(callers):
+        return list(given)
     try:
         known = inspect.signature(forward).parameters.values()
         first = _first_uses(textwrap.dedent(inspect.getsource(forward)))
     except (TypeError, ValueError, OSError, SyntaxError):
         return callers
     read = [p for p in known if p.name in first and p.name != "self"]
-    if len(given) == len(callers) and set(given) <= {p.name for p in read}:  # else what is read decides
-        read = [p for p in read if p.name in given]
     used = sorted(read, key=lambda p: (p.default is not p.empty, first[p.name]))
     optional = {p.name for p in used if p.default is not p.empty}
     free = [p.name for p in used if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in optional & set(callers)]

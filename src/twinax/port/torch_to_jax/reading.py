@@ -95,8 +95,8 @@ class Reader:
     def _call(self, node: fx.Node) -> None:
         name = _operation(node)
         value = node.meta.get("val")
-        if name in ITEMS:  # the array of no dimensions stands for its number
-            self.values[node] = self._read(node.args[0])
+        if name in ITEMS:
+            self._item(node)
         elif isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool | int | float | bool):
             self.values[node] = _number(value)
         elif node.target is operator.getitem:
@@ -108,6 +108,18 @@ class Reader:
             self.values[node] = self._read(same)
         else:
             self._statement(node, name, value)
+
+    def _item(self, node: fx.Node) -> None:
+        """The array of no dimensions stands for its number, which has no gradient."""
+        array = self._read(node.args[0])
+        self.values[node] = array
+        if isinstance(array, Ref) and self.program.values[array.name].dtype.startswith("float"):
+            self.values[node] = Ref(node.name)
+            self.program.values[node.name] = self.program.values[array.name]
+            frames = tuple(frames_of(node.meta.get("stack_trace") or ""))
+            self.program.statements.append(
+                Statement("detach.default", (array,), {}, (node.name,), _levels(node), frames, False)
+            )
 
     def _statement(self, node: fx.Node, name: str, value: Any) -> None:
         if isinstance(value, tuple | list):

@@ -8,8 +8,10 @@ port must refuse other sizes.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +76,7 @@ def _run(
     module: nn.Module, inputs: Mapping[str, Tensor], changes: Mapping[Axis, Callable[[int], int]]
 ) -> list[Ran] | None:
     """The operations of one call on inputs of other sizes; None where it fails."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.no_grad():
+    with _quiet(), FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.no_grad():
         parameters = module.named_parameters(remove_duplicate=False)
         state = {
             n: fake.from_tensor(t) for n, t in [*parameters, *module.named_buffers(remove_duplicate=False)]
@@ -89,6 +91,17 @@ def _run(
         except Exception:  # whatever a model raises that does not take these sizes
             return None
     return recorder.found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Sizes that do not fit are no news."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 class _Recorder(TorchDispatchMode):

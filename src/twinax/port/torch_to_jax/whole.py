@@ -34,7 +34,7 @@ def whole_layers() -> Iterator[None]:
     transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _Recurrent():
+        with _Functions():
             yield
     finally:
         nn.MultiheadAttention.forward, transformer._detect_is_causal_mask = ORIGINAL, detect
@@ -71,8 +71,11 @@ def _shapes(
 _define()
 
 
-class _Recurrent(TorchFunctionMode):
-    """Sends torch's recurrent functions to operations that stay whole; packed sequences go the old way."""
+class _Functions(TorchFunctionMode):
+    """Sends torch's recurrent functions to operations that stay whole; packed sequences go the old way.
+
+    A quotient of two sizes, which torch makes an array of, stays a size.
+    """
 
     def __torch_function__(
         self,
@@ -84,6 +87,8 @@ class _Recurrent(TorchFunctionMode):
         padded = len(args) == 9 and isinstance(args[3], bool)  # a packed one has its batch sizes second
         if padded and func in [getattr(torch, name) for name in RECURRENT]:
             return getattr(getattr(torch.ops, LIBRARY), func.__name__).input(*args)
+        if func is torch.div and kwargs and all(isinstance(n, int | torch.SymInt) and n >= 0 for n in args):
+            return args[0] // args[1]  # which floor and trunc are
         return func(*args, **(kwargs or {}))
 
 

@@ -55,8 +55,18 @@ class Exact(Silent):
     """Also, what a model asks to compute in float32 is in float64.
 
     A layer that turns to float32 means "no less than float32"; left alone, it would round the proof to that.
-    The gradient of torch's hard sigmoid has a sixth in float32 at any precision: its formula has none.
+    So are arrays that it makes without stating a dtype. The gradient of torch's hard sigmoid has a sixth in
+    float32 at any precision: its formula has none.
     """
+
+    def __enter__(self) -> Exact:
+        self.dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        torch.set_default_dtype(self.dtype)
 
     def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if func is Tensor.float:
