@@ -419,3 +419,21 @@ def test_numbers_that_are_read_have_no_gradient(tmp_path):
     module(x).square().sum().backward()
     got = jax.grad(lambda x: jnp.square(model(x)).sum())(jnp.asarray(x.detach().numpy()))
     np.testing.assert_allclose(got, x.grad, rtol=1e-5, atol=1e-5)
+
+
+class Rescued(nn.Module):
+    def forward(self, x):
+        y = x.exp()
+        if not torch.isfinite(y).all() or y.isnan().any():
+            y = y.clamp(max=1.0)
+        if torch.isinf(y).any():
+            y = y * 0
+        return y
+
+
+def test_numbers_are_taken_to_be_finite_and_that_is_told(tmp_path):
+    inputs = example({"x": (4, 3)})
+    ported = convert(Rescued(), inputs)
+    assert sum("whether its numbers are finite" in note for note in ported.notes) == 2
+    model = load(ported, tmp_path).load(tmp_path / "weights.safetensors")
+    np.testing.assert_allclose(model(jnp.asarray(inputs["x"].numpy())), inputs["x"].exp(), rtol=1e-6)

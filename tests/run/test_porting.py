@@ -58,7 +58,7 @@ def test_a_port_is_proved(proved):
     assert proved.proof.batches == (4, 2)
     assert "dropout as a function at dropout" in proved.proof.limits[0]
     text = (proved.folder / "README.md").read_text()
-    assert "NOT PROVED" not in text and "| gradients, train mode, float64 | 6 |" in text
+    assert "NOT PROVED" not in text and "| gradients, train mode, float64 | 7 |" in text
 
 
 def test_its_own_test_passes_without_torch_and_twinax_and_can_fail(proved, tmp_path):

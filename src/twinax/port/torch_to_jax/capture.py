@@ -93,8 +93,9 @@ def _program(
     lengths: bool = True,
 ) -> Program:
     with own_backwards() as functions, tensor_parameters(module) as given:
-        found = exported(module, inputs, mode, lengths)
+        found, finite = exported(module, inputs, mode, lengths)
     program = Reader(found, first, mode == "train").program
+    program.finite = finite
     program.functions, program.given, program.guards = functions, given, guards(found, list(inputs))
     names = list(inputs)
     closed = [(n, a) for n, t in inputs.items() for a in range(1, t.dim()) if a not in open_axes(t, lengths)]

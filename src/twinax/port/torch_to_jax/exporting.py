@@ -7,18 +7,17 @@ in-place operation, no view that is written through) and keeps high-level operat
 
 from __future__ import annotations
 
-import linecache
 import warnings
 from collections.abc import Mapping
-from types import CodeType
 
 import torch
 from torch import nn
 from torch.export import Dim
 
 from twinax.errors import CannotPort, Unsupported
+from twinax.port.torch_to_jax.finite import Finite
 from twinax.port.torch_to_jax.gradients import Detached
-from twinax.port.torch_to_jax.program import Frame, frames_of, is_own
+from twinax.port.torch_to_jax.program import Frame, frame_at, frames_of, is_own
 from twinax.port.torch_to_jax.whole import whole_layers
 
 BRANCH = "control flow"
@@ -27,8 +26,10 @@ ON_DATA = "What happens there depends on the data. Replace the branch by torch.w
 
 def exported(
     module: nn.Module, inputs: Mapping[str, torch.Tensor], mode: str, lengths: bool
-) -> torch.export.ExportedProgram:
-    """The module in one mode, functional; sizes of the batch stay open, and lengths if they are to.
+) -> tuple[torch.export.ExportedProgram, tuple[Frame, ...]]:
+    """The module in one mode, functional, and the lines on which its numbers were taken to be finite.
+
+    Sizes of the batch stay open, and lengths if they are to.
 
     Raises:
         CannotPort: It cannot be exported; with the user's own line.
@@ -38,9 +39,9 @@ def exported(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with whole_layers(), Detached():
+            with whole_layers(), Finite() as finite, Detached():
                 found = torch.export.export(module, (), dict(inputs), dynamic_shapes=shapes, strict=False)
-            return found.run_decompositions({})
+            return found.run_decompositions({}), tuple(finite.lines)
         except Exception as error:
             _run(module, inputs)
             raise _refused(error, mode) from error
@@ -82,12 +83,6 @@ def _refused(error: Exception, mode: str) -> CannotPort:
         "",
         (what,),
     )
-
-
-def frame_at(code: CodeType, line: int) -> Frame:
-    """A line that runs."""
-    text = linecache.getline(code.co_filename, line).strip()
-    return Frame(code.co_filename, line, code.co_name, text)
 
 
 def first_line(error: Exception) -> str:

@@ -16,8 +16,8 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, f
 from torch.overrides import TorchFunctionMode
 
 from twinax.errors import CannotPort, Unsupported
-from twinax.port.torch_to_jax.exporting import BRANCH, ON_DATA, frame_at
-from twinax.port.torch_to_jax.program import Frame, is_own
+from twinax.port.torch_to_jax.exporting import BRANCH, ON_DATA
+from twinax.port.torch_to_jax.program import Frame, frame_at, is_own
 
 T = TypeVar("T")
 Key = tuple[Frame, str]

@@ -26,6 +26,7 @@ def notes(module: nn.Module, programs: Mapping[str, Program]) -> tuple[str, ...]
         *_counted(module),
         *_frozen(module),
         *(_own_backward(function) for function in functions.values()),
+        *_finite(programs),
         *_drawn(statements),
         *_narrower(integers),
     )
@@ -54,6 +55,14 @@ def _own_backward(function: type) -> str:
         f"{function.__name__}{where} has a backward of its own, which torch.export leaves out: the port's "
         "gradient is that of its forward."
     )
+
+
+def _finite(programs: Mapping[str, Program]) -> list[str]:
+    lines = dict.fromkeys(line for program in programs.values() for line in program.finite)
+    return [
+        f"The model branches on whether its numbers are finite ({line}): the port takes them to be."
+        for line in lines
+    ]
 
 
 def _drawn(statements: list[Statement]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -104,6 +106,7 @@ class Program:
         constants: Arrays that are neither, by name.
         guards: What the sizes of the inputs must satisfy: Python, with ``i0_1`` for the first input's
             second size.
+        finite: Lines on which a branch asks whether numbers are finite: they were taken to be.
         functions: Of ``torch.autograd``, called with a backward of their own.
         given: Path of a module → names of ``forward``'s parameters that are given tensors, in their order.
         same: Constant's name → the first one that has the same numbers.
@@ -118,6 +121,7 @@ class Program:
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
     guards: list[str] = field(default_factory=list)
+    finite: tuple[Frame, ...] = ()
     functions: list[type] = field(default_factory=list)
     given: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -143,6 +147,12 @@ def keep_used(program: Program) -> None:
             live |= set(refs((statement.args, tuple(statement.kwargs.values()))))
             kept.append(statement)
     program.statements = kept[::-1]
+
+
+def frame_at(code: CodeType, line: int) -> Frame:
+    """A line that runs."""
+    text = linecache.getline(code.co_filename, line).strip()
+    return Frame(code.co_filename, line, code.co_name, text)
 
 
 def frames_of(text: str) -> Iterator[Frame]:

@@ -1,0 +1,56 @@
+"""Branches that ask whether all numbers are finite, which an export cannot follow. Imports torch.
+
+``if not torch.isfinite(x).all(): x = torch.clamp(…)`` saves a model from overflow in half precision. The port
+takes the way for finite numbers, and its README names the line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from twinax.port.torch_to_jax.program import Frame, frame_at, is_own
+
+ASKED = {"isfinite": True, "isnan": False, "isinf": False}
+"""Functions that ask, and their answer for finite numbers."""
+KEPT = ("all", "any")
+"""Functions whose answer is that of their argument, where all its answers are alike."""
+
+
+class Finite(TorchFunctionMode):
+    """Answers such questions, and notes on which lines a branch asks them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[Frame, None] = {}
+        self._answers: dict[int, tuple[Tensor, bool]] = {}  # by identity, which a kept tensor keeps
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        answer = self._answers.get(id(args[0])) if args else None
+        if answer is not None and func is Tensor.__bool__:
+            self.lines[_own_line()] = None
+            return answer[1]
+        result = func(*args, **(kwargs or {}))
+        name = func.__name__
+        if isinstance(result, Tensor) and name in ASKED:
+            self._answers[id(result)] = (result, ASKED[name])
+        elif isinstance(result, Tensor) and answer is not None and name in KEPT:
+            self._answers[id(result)] = (result, answer[1])
+        return result
+
+
+def _own_line() -> Frame:
+    frame = sys._getframe(1)
+    while frame.f_back is not None and not is_own(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame_at(frame.f_code, frame.f_lineno)
