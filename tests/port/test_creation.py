@@ -41,6 +41,7 @@ def test_like_another(shape, size, of, dtype):
         agree(f"{name}.default", x, **given_dtype(dtype))
     for name in ("new_zeros", "new_ones"):
         agree(f"{name}.default", x, size, **given_dtype(dtype))
+    agree("zero.default", x)
     agree("full_like.default", x, 1, **given_dtype(dtype))
     agree("new_full.default", x, size, 0, **given_dtype(dtype))
 

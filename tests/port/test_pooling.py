@@ -51,6 +51,15 @@ def test_adaptive_avg_pool(n, data, seed):
     agree(f"adaptive_avg_pool{n}d.default", x, data.draw(lists(n, st.integers(1, 9))))
 
 
+@pytest.mark.parametrize("n", SIDES)
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(data=st.data(), seed=seeds)
+def test_adaptive_max_pool(n, data, seed):
+    parts = data.draw(lists(n, st.integers(1, 9)))
+    agree(f"adaptive_max_pool{n}d.default", draw((2, 3, *SIDES[n]), seed), parts)
+    agree(f"adaptive_max_pool{n}d.default", torch.ones((2, 3, *SIDES[n])), parts)  # ties
+
+
 def test_nan_and_the_lowest_numbers_are_kept():
     x = torch.tensor([[[float("nan"), 1.0, 2.0, float("-inf")]]], dtype=torch.float64)
     agree("max_pool1d.default", x, [2], gradients=False)

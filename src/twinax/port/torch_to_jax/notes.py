@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twinax.port.torch_to_jax import table
-from twinax.port.torch_to_jax.program import Program, Statement
+from twinax.port.torch_to_jax.program import DROPOUTS, Program, Statement
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +68,8 @@ def _finite(programs: Mapping[str, Program]) -> list[str]:
 def _drawn(statements: list[Statement]) -> list[str]:
     known = table.read()
     dropout = "native_dropout.default"
-    lines = {s.where for s in statements if s.op != dropout and s.op in known and known[s.op].draws}
+    drawing = [s for s in statements if s.op != dropout and s.op in known and known[s.op].draws]
+    lines = {s.where for s in drawing if not (s.levels and s.levels[-1].type in DROPOUTS)}
     return [
         f"Random numbers are drawn at {line}. JAX draws others: what they touch cannot be compared."
         for line in sorted(lines)

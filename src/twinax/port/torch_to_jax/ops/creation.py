@@ -62,7 +62,7 @@ def full_like(x: Array, fill_value: float, dtype: jnp.dtype | None = None) -> Ar
     return jnp.full_like(x, fill_value) if dtype is None else jnp.full_like(x, fill_value, dtype=dtype)
 
 
-@aten("zeros_like.default", "empty_like.default")
+@aten("zeros_like.default", "empty_like.default", "zero.default")
 def zeros_like(x: Array, dtype: jnp.dtype | None = None) -> Array:
     return jnp.zeros_like(x) if dtype is None else jnp.zeros_like(x, dtype=dtype)
 

@@ -101,3 +101,18 @@ def adaptive_avg_pool(x: Array, output_size: Sequence[int]) -> Array:
         means = [lax.slice_in_dim(x, a, b, axis=axis).mean(axis, keepdims=True) for a, b in edges]
         x = means[0] if parts == 1 else jnp.concatenate(means, axis)
     return x
+
+
+@aten(
+    "adaptive_max_pool1d.default", "adaptive_max_pool2d.default", "adaptive_max_pool3d.default",
+    whole=True, results=(0,),
+)  # fmt: skip
+def adaptive_max_pool(x: Array, output_size: Sequence[int]) -> Array:
+    """The largest value in ``output_size`` parts of each dimension; of equal ones the first takes part."""
+    for axis in range(-1, -len(output_size) - 1, -1):
+        size, parts, largest = x.shape[axis], output_size[axis], []
+        for i in range(parts):
+            part = lax.slice_in_dim(x, i * size // parts, -(-(i + 1) * size // parts), axis=axis)
+            largest.append(jnp.take_along_axis(part, jnp.argmax(part, axis, keepdims=True), axis))
+        x = largest[0] if parts == 1 else jnp.concatenate(largest, axis)
+    return x
