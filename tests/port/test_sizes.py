@@ -85,3 +85,23 @@ class Masked(nn.Module):
 def test_a_mask_changes_with_its_sequence():
     inputs = {"x": torch.randn(2, 5, 4), "mask": torch.rand(2, 5, 5) > 0.5}
     assert ("mask", 2) in computed_with(Masked(), inputs, [("x", 2), ("mask", 2)])
+
+
+class Caching(nn.Module):
+    """Keeps what it computed, as rotary embeddings do."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept, self.by_size = None, {}
+
+    def forward(self, x):
+        if self.kept is None or self.kept.shape[-1] != x.shape[-1]:
+            self.kept = self.by_size[int(x.shape[-1])] = torch.arange(x.shape[-1]).cos()
+        return x * self.kept
+
+
+def test_what_a_model_keeps_is_taken_back():
+    module = Caching()
+    assert computed_with(module, example(PICTURE), [("x", 3)]) == [("x", 3)]
+    assert module.kept is None and module.by_size == {}
+    assert "cos" in convert(module, example(PICTURE)).source

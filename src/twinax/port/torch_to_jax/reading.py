@@ -269,7 +269,7 @@ def _drops(node: fx.Node) -> bool:
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
     parameters = node.target._schema.arguments
-    given = {p.name: p.default_value for p in parameters}
+    given: dict[str, Any] = {p.name: p.default_value for p in parameters}
     given |= dict(zip(given, node.args, strict=False)) | node.kwargs
     if "dropout_p" in given:
         return given["dropout_p"] > 0

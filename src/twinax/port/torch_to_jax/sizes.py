@@ -8,6 +8,7 @@ port must refuse other sizes.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,20 +78,33 @@ def _run(
 ) -> list[Ran] | None:
     """The operations of one call on inputs of other sizes; None where it fails."""
     with _quiet(), FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.no_grad():
-        parameters = module.named_parameters(remove_duplicate=False)
-        state = {
-            n: fake.from_tensor(t) for n, t in [*parameters, *module.named_buffers(remove_duplicate=False)]
-        }
+        own = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+        state: dict[str, Tensor] = {name: fake.from_tensor(tensor) for name, tensor in own}
         arrays = {}
         for name, tensor in inputs.items():
             shape = [changes.get((name, axis), int)(size) for axis, size in enumerate(tensor.shape)]
             arrays[name] = torch.empty(shape, dtype=tensor.dtype)
         try:
-            with whole_layers(), _Recorder() as recorder:
+            with _unchanged(module), whole_layers(), _Recorder() as recorder:
                 torch.func.functional_call(module, state, (), arrays, tie_weights=False)
         except Exception:  # whatever a model raises that does not take these sizes
             return None
     return recorder.found
+
+
+@contextmanager
+def _unchanged(module: nn.Module) -> Iterator[None]:
+    """Take back what the modules note on themselves in the block: it has no numbers."""
+    kept = {
+        one: {n: copy.copy(v) if isinstance(v, dict | list | set) else v for n, v in vars(one).items()}
+        for one in module.modules()
+    }
+    try:
+        yield
+    finally:
+        for one, attributes in kept.items():
+            vars(one).clear()
+            vars(one).update(attributes)
 
 
 @contextmanager
