@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -249,7 +250,8 @@ def other(record: Record, theirs: Mapping[tuple[str, ...], Record]) -> str:
 
 
 def cell(text: str) -> str:
-    return text.replace("|", " ")[:160]
+    """Short, and without this machine's folders."""
+    return re.sub(r"\S*/site-packages/", "", text).replace("|", " ")[:160]
 
 
 if __name__ == "__main__":

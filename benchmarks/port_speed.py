@@ -2,8 +2,7 @@
 
 The port is of the zoo twin's torch side. Forward in eval mode, and loss with gradient in train mode, without
 dropout, under jax.jit; each in a process of its own, taking turns in random order. A ratio below 1 means that
-the port is faster. "Laid out" is the port once more, forward, with the weights of its convolutions lying in
-memory as a CPU reads them, under the same names and shapes (see docs/porting.md).
+the port is faster. Before each, how long converting took.
 
 torchax: ``pip install --pre torchax`` (0.0.13 does not import beside torch 2.13).
 
