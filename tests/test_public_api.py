@@ -115,6 +115,7 @@ def test_an_unknown_twin_is_an_error_and_leaves_no_folder(tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_example_notebook_runs(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)  # kept without results: they would age

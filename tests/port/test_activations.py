@@ -9,6 +9,8 @@ from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 import twinax.port.torch_to_jax.ops.activations  # noqa: F401 - declares the operations
 from twinax.port.torch_to_jax.ops.base import FUNCTIONS
 
+pytestmark = pytest.mark.slow
+
 PLAIN = [
     "relu",
     "silu",

@@ -12,6 +12,8 @@ from op_testing import EXAMPLES, agree, draw, seeds, shapes, to_jax_dtype
 import twinax.port.torch_to_jax.ops.creation  # noqa: F401 - declares the operations
 from twinax.port.torch_to_jax.ops.base import FUNCTIONS
 
+pytestmark = pytest.mark.slow
+
 ATEN = torch.ops.aten
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.int32, torch.bool]
 sizes = shapes().map(list)

@@ -8,6 +8,8 @@ from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 import twinax.port.torch_to_jax.ops.elementwise  # noqa: F401 - declares the operations
 
+pytestmark = pytest.mark.slow
+
 FLOATING = [
     "acos",
     "acosh",

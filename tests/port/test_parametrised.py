@@ -6,6 +6,8 @@ from op_testing import agree, draw
 
 import twinax.port.torch_to_jax.ops.parametrised  # noqa: F401 - declares the operations
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("shape", [(3, 4), (5, 2, 3), (1, 7)])
 @pytest.mark.parametrize("dim", [0, 1, -1])

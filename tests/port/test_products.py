@@ -12,6 +12,8 @@ from op_testing import EXAMPLES, agree, draw, kinds, seeds, shapes
 
 from twinax.port.torch_to_jax.ops.products import grouped_product
 
+pytestmark = pytest.mark.slow
+
 DTYPES = st.sampled_from(
     [torch.float64, torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64]
 )

@@ -8,6 +8,8 @@ import pytest
 import twinax.port.torch_to_jax.ops.randomness  # noqa: F401 - declares the operations
 from twinax.port.torch_to_jax.ops.base import FUNCTIONS
 
+pytestmark = pytest.mark.slow
+
 N = 40_000
 KEY = jax.random.key(0)
 DTYPES = [jnp.dtype("float32"), jnp.dtype("bfloat16")]

@@ -97,6 +97,7 @@ class Translation(nn.Module):
         return self.transformer(source, target, tgt_mask=mask, src_key_padding_mask=padded > 1)
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_transformer_is_torchs(train, tmp_path):
     torch.manual_seed(0)

@@ -24,8 +24,8 @@ def measured(twin: Twin, folder) -> dict[str, dict]:
     return found
 
 
-SLOW = ("bert/encoder", "gru", "svm/linear", "svm/regressor", "xor/logistic")
-"""Alike to another twin in what is differentiated."""
+SLOW = ("bert", "bert/encoder", "lstm", "resnet50", "gru", "svm/linear", "svm/regressor", "xor/logistic")
+"""Large, or alike to another twin in what is differentiated."""
 ONE_MODULE = ("xor", "svm")  # nothing is repeated in it, so nothing can be rematerialised
 
 

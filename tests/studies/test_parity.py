@@ -64,6 +64,9 @@ AKIN = (
     "softmax over the queries",
     "segment embeddings forgotten",
     "residual connection forgotten",
+    "wrong dropout rate",
+    "pooler without tanh",
+    "last token pooled instead of the first",
 )
 """Faults that show where another one does."""
 

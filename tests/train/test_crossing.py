@@ -45,9 +45,11 @@ def test_a_mask_drawn_otherwise_is_seen(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        "knn",
         "svm",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("knn/regressor", "svm/linear", "svm/regressor")),
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("knn", "knn/regressor", "svm/linear", "svm/regressor")
+        ),
     ],
 )
 def test_weights_that_one_side_found_answer_alike_on_the_other(name, tmp_path):

@@ -174,7 +174,7 @@ def test_both_sides_have_the_same_dropout_layers_and_none_after_the_last(kind):
     ]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_second_derivatives_and_gradients_of_each_example(kind, dtype):
     twin = small(TWIN[kind], hidden=6, layers=2, bidirectional=True)
