@@ -20,6 +20,7 @@ import torch
 
 from support import port_jax, port_torch
 from support.port_models import Example
+from twinax.sources.torch_only.exact import Exact
 
 
 def main(library: str, name: str, folder: Path) -> dict[str, Any]:
@@ -65,7 +66,8 @@ def computed(torchax: Any, example: Example, mode: str) -> dict[str, port_jax.Ar
 
     params = {n: a for n, a in states.items() if n in learned}
     rest = {n: a for n, a in states.items() if n not in learned}
-    gradients, outputs = jax.jit(jax.grad(objective, has_aux=True))(params, rest)
+    with Exact():  # as in the reference: nothing is rounded to float32
+        gradients, outputs = jax.jit(jax.grad(objective, has_aux=True))(params, rest)
     found = {"outputs": outputs, "gradients": {learned[n]: g for n, g in gradients.items()}, "buffers": rest}
     return {kind: {n: np.asarray(a) for n, a in each.items()} for kind, each in found.items()}
 
