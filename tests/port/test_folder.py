@@ -93,6 +93,9 @@ def test_a_port_that_fails_leaves_nothing(tmp_path):
         (stage / "half").write_text("half")
         raise ValueError
     assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError), staged(tmp_path / "not" / "there" / "yet"):
+        raise ValueError
+    assert not list(tmp_path.iterdir())
     (tmp_path / "empty").mkdir()
     with staged(tmp_path / "empty") as stage:
         (stage / "whole").write_text("whole")

@@ -9,7 +9,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,7 @@ def staged(folder: Path) -> Iterator[Path]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists and is not empty; nothing was written there.", "Choose another -o.")
+    missing = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         stage = own_folder(folder.parent, f".{folder.name}-")
@@ -128,6 +129,10 @@ def staged(folder: Path) -> Iterator[Path]:
         stage.rename(folder)  # an empty folder of that name is replaced
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        if not folder.exists():
+            for parent in missing:  # innermost first
+                with suppress(OSError):  # somebody else's by now
+                    parent.rmdir()
 
 
 def remove_logs(folder: Path) -> None:
