@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+from twinax.port.torch_to_jax.function_mode import FunctionMode
 
 Names = dict[str, tuple[str, ...]]
 
@@ -57,23 +58,17 @@ def _names(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return first
 
 
-class _Uses(TorchFunctionMode):
+class _Uses(FunctionMode):
     """Notes, for every module that is being called, which of its tensors an operation takes first."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting: list[tuple[dict[int, str], list[str]]] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        result = func(*args, **kwargs)
         if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):  # else it is a question
-            for leaf in tree_leaves((args, kwargs or {})):
+            for leaf in tree_leaves((args, kwargs)):
                 for waiting, used in self.waiting:
                     if id(leaf) in waiting:
                         used.append(waiting.pop(id(leaf)))

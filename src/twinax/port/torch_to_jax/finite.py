@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from twinax.port.torch_to_jax.function_mode import FunctionMode
 from twinax.port.torch_to_jax.program import Frame, frame_at, is_own
 
 ASKED = {"isfinite": True, "isnan": False, "isinf": False}
@@ -21,7 +21,7 @@ KEPT = ("all", "any")
 """Functions whose answer is that of their argument, where all its answers are alike."""
 
 
-class Finite(TorchFunctionMode):
+class Finite(FunctionMode):
     """Answers such questions, and notes on which lines a branch asks them."""
 
     def __init__(self) -> None:
@@ -29,18 +29,12 @@ class Finite(TorchFunctionMode):
         self.lines: dict[Frame, None] = {}
         self._answers: dict[int, tuple[Tensor, bool]] = {}  # by identity, which a kept tensor keeps
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         answer = self._answers.get(id(args[0])) if args else None
         if answer is not None and func is Tensor.__bool__:
             self.lines[_own_line()] = None
             return answer[1]
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
         name = func.__name__
         if isinstance(result, Tensor) and name in ASKED:
             self._answers[id(result)] = (result, ASKED[name])

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, free_unbacked_symbols
-from torch.overrides import TorchFunctionMode
 
 from twinax.errors import CannotPort, Unsupported
 from twinax.port.torch_to_jax.exporting import BRANCH, ON_DATA
+from twinax.port.torch_to_jax.function_mode import FunctionMode
 from twinax.port.torch_to_jax.program import Frame, frame_at, is_own
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ COMPARING = ("equal", "allclose")
 """Functions that an export never follows, and that would stay in its graph."""
 
 
-class Way(TorchFunctionMode):
+class Way(FunctionMode):
     """Which numbers a model reads from its tensors, and the same numbers where an export cannot know them.
 
     A branch on data is taken as the example takes it, and noted. A number that is only computed with stays
@@ -65,14 +65,8 @@ class Way(TorchFunctionMode):
                 self._closed |= steering
                 self.branches |= dict.fromkeys(error.unsupported)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return self._call(func, args, kwargs or {})
+    def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return self._call(func, args, kwargs)
 
     def _record(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         result = func(*args, **kwargs)

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_any, tree_map
+
+from twinax.port.torch_to_jax.function_mode import FunctionMode
 
 entered: list[type] = []
 """The ``torch.autograd.Function`` classes whose forward runs now."""
@@ -37,20 +38,14 @@ def own_backwards() -> Iterator[list[type]]:
         del base.apply
 
 
-class Detached(TorchFunctionMode):
+class Detached(FunctionMode):
     """What is computed without gradient from what has one is detached; an export forgets ``no_grad`` itself.
 
     Not so within a ``torch.autograd.Function``, whose forward always runs without: its gradient is what counts.
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        result = func(*args, **kwargs)
         if torch.is_grad_enabled() or entered or not tree_any(_learns, (args, kwargs)):
             return result
         return tree_map(lambda t: t.detach() if _is_float(t) and not _is_one_of(t, args) else t, result)

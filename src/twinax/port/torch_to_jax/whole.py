@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules import transformer
-from torch.overrides import TorchFunctionMode
+
+from twinax.port.torch_to_jax.function_mode import FunctionMode
 
 LIBRARY = "twinax_port"
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -71,25 +72,19 @@ def _shapes(
 _define()
 
 
-class _Functions(TorchFunctionMode):
+class _Functions(FunctionMode):
     """Sends torch's recurrent functions to operations that stay whole; packed sequences go the old way.
 
     A quotient of two sizes, which torch makes an array of, stays a size.
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         padded = len(args) == 9 and isinstance(args[3], bool)  # a packed one has its batch sizes second
         if padded and func in [getattr(torch, name) for name in RECURRENT]:
             return getattr(getattr(torch.ops, LIBRARY), func.__name__).input(*args)
         if func is torch.div and kwargs and all(isinstance(n, int | torch.SymInt) and n >= 0 for n in args):
             return args[0] // args[1]  # which floor and trunc are
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 # --- attention ---------------------------------------------------------------------------------------
