@@ -262,9 +262,9 @@ class _Work:
     def _batches(self, subject: Subject, proof: Proof) -> tuple[Proof, bool]:
         """Which other number of examples it serves; or its own alone."""
         proved, told = self.examples, []
-        files = self._files("other")
         for other in (2 if proved != 2 else 3, proved + 1, 2 * proved):
             self.crew.say(f"trying a batch of {other}")
+            files = self._files(f"batch-{other}")  # a side that was not refused has written its own
             for worker, side in ((self.torch, "torch"), (self.jax, "jax")):
                 worker.send("other_batch", batch=other, output=files[side])
             refused = [worker.receive()["refused"] for worker in (self.torch, self.jax)]

@@ -182,7 +182,8 @@ def is_rounding(name: str, norm: float, gap: float, floor: float) -> bool:
     Either its true value is 0 and both sides hold rounding; or its terms cancel so far that one unit in the
     last place of the weights moves it by more than the bound: no two right programs agree better than that.
     """
-    return max(norm, gap) <= allowance(name) * floor or gap <= CANCELLED * floor
+    cancels = floor > BOUND * norm
+    return max(norm, gap) <= allowance(name) * floor or (cancels and gap <= CANCELLED * floor)
 
 
 def allowance(name: str) -> float:

@@ -52,6 +52,8 @@ def computed_with(module: nn.Module, inputs: Mapping[str, Tensor], closed: Seque
         inputs: Example arrays.
         closed: Axes whose sizes an export takes for constants.
     """
+    if not closed:
+        return []
     own, found = _run(module, inputs, {}), set()
     if own is None:  # numbers decide what it does: nothing is known of its sizes
         return list(closed)

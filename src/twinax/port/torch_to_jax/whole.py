@@ -82,7 +82,8 @@ class _Functions(FunctionMode):
         padded = len(args) == 9 and isinstance(args[3], bool)  # a packed one has its batch sizes second
         if padded and func in [getattr(torch, name) for name in RECURRENT]:
             return getattr(getattr(torch.ops, LIBRARY), func.__name__).input(*args)
-        if func is torch.div and kwargs and all(isinstance(n, int | torch.SymInt) and n >= 0 for n in args):
+        rounded = func is torch.div and kwargs.get("rounding_mode") in ("floor", "trunc")
+        if rounded and all(isinstance(n, int | torch.SymInt) and n >= 0 for n in args):
             return args[0] // args[1]  # which floor and trunc are
         return func(*args, **kwargs)
 
