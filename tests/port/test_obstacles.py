@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from twinax.port.torch_to_jax import obstacles
+from twinax.port.torch_to_jax.program import is_own, is_torch
 
 
 class Branching(nn.Module):
@@ -69,3 +70,11 @@ class Straight(nn.Module):
 
 def test_a_number_that_is_computed_with_is_no_obstacle():
     assert obstacles(Straight(), {"x": torch.randn(4, 3)}) == ()
+
+
+def test_a_model_may_lie_in_a_folder_of_any_name():
+    for folder in ("/home/a/torch", "/home/a/twinax/port", "torchmodels"):
+        assert is_own(f"{folder}/model.py") and not is_torch(f"{folder}/model.py")
+    for file in (nn.__file__, "/elsewhere/site-packages/torch/nn/functional.py", "torch/nn/functional.py"):
+        assert is_torch(file)
+    assert not is_own(inspect.getsourcefile(obstacles))

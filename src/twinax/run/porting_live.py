@@ -19,7 +19,7 @@ from twinax.port.torch_to_jax import folder as folders
 from twinax.port.torch_to_jax.folder import Proof
 from twinax.sources.file import PairSide
 from twinax.studies.parity import SINGLE
-from twinax.studies.parity_verbs import nudge_wide, perturb
+from twinax.studies.parity_verbs import NUDGES, nudge_wide, perturb, wider
 from twinax.studies.parity_verdict import Found, Verdict, size
 from twinax.twin import Arrays
 
@@ -165,13 +165,13 @@ def _proved(module: nn.Module, made: Any, weights: Arrays, batch: Arrays) -> Pro
             mine = copy.deepcopy(of_torch(start))
             jax.load(start)
             theirs = jax.evaluate(batch, train=train, record=True)
-            mode, nudged = "train mode" if train else "eval mode", nudge_wide(start, 0)
-            _judge(verdict, mode, mine, theirs, partial(of_torch, nudged))
+            nudged = [partial(of_torch, nudge_wide(start, seed)) for seed in range(NUDGES)]
+            _judge(verdict, "train mode" if train else "eval mode", mine, theirs, nudged)
     keys = ("name", "count", "worst", "where", "passed")
     return Proof([{key: check[key] for key in keys} for check in verdict.checks], verdict.first_difference())
 
 
-def _judge(verdict: Verdict, mode: str, mine: Any, theirs: Any, nudged: Callable[[], Any]) -> None:
+def _judge(verdict: Verdict, mode: str, mine: Any, theirs: Any, nudged: Sequence[Callable[[], Any]]) -> None:
     def found(kind: str) -> Found:
         a, b = ({"loss": e.loss} if kind == "loss" else getattr(e, kind) for e in (mine, theirs))
         return {n: _plain(a[n], b[n]) for n in a if n in b} | {
@@ -181,8 +181,12 @@ def _judge(verdict: Verdict, mode: str, mine: Any, theirs: Any, nudged: Callable
     def noise(kind: str, names: Sequence[str]) -> Mapping[str, float]:
         if kind != "gradients":
             return {}
-        moved = nudged().gradients
-        return {name: difference(mine.gradients[name], moved[name]).gap for name in names}
+        floors = dict.fromkeys(names, 0.0)
+        for once in nudged:
+            moved = once().gradients
+            for name in names:
+                floors[name] = wider(floors[name], difference(mine.gradients[name], moved[name]).gap)
+        return floors
 
     for kind in SINGLE:
         compared, setting = found(kind), f"{mode}, float64"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import linecache
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -13,6 +16,7 @@ import numpy as np
 
 MODES = ("eval", "train")
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
+PORT = f"{Path(__file__).parents[1]}/"
 DROPOUTS = tuple(f"torch.nn.modules.dropout.{n}" for n in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"))
 
 
@@ -162,10 +166,17 @@ def frames_of(text: str) -> Iterator[Frame]:
 
 
 def is_torch(file: str) -> bool:
-    """Whether a line is of torch itself."""
-    return "/torch/" in file or file.startswith("torch/")
+    """Whether a line is of torch itself, as it lies here or where a program was saved."""
+    return file.startswith((_torch_folder(), "torch/")) or "-packages/torch/" in file
 
 
 def is_own(file: str) -> bool:
     """Whether a line is the model's own: neither torch's nor ours."""
-    return not is_torch(file) and "twinax/port" not in file
+    return not is_torch(file) and not file.startswith(PORT)
+
+
+@cache
+def _torch_folder() -> str:
+    """Found without importing it."""
+    spec = importlib.util.find_spec("torch")
+    return f"{Path(spec.origin).parent}/" if spec and spec.origin else "torch/"
