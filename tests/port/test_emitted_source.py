@@ -437,3 +437,22 @@ def test_numbers_are_taken_to_be_finite_and_that_is_told(tmp_path):
     assert sum("whether its numbers are finite" in note for note in ported.notes) == 2
     model = load(ported, tmp_path).load(tmp_path / "weights.safetensors")
     np.testing.assert_allclose(model(jnp.asarray(inputs["x"].numpy())), inputs["x"].exp(), rtol=1e-6)
+
+
+class Calls(nn.Module):
+    """Counts its calls in Python."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Identity()
+        self.inner.calls = 0
+
+    def forward(self, x):
+        self.inner.calls += 1
+        return x * self.inner.calls
+
+
+def test_an_attribute_that_forward_changes_is_named():
+    module = Calls()
+    (note,) = convert(module, example({"x": (2, 3)})).notes
+    assert "inner.calls" in note and module.inner.calls == 0

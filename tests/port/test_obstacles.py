@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 
+import pytest
 import torch
 from torch import nn
 
+from twinax.errors import CannotPort
 from twinax.port.torch_to_jax import obstacles
 from twinax.port.torch_to_jax.program import is_own, is_torch
 
@@ -78,3 +80,19 @@ def test_a_model_may_lie_in_a_folder_of_any_name():
     for file in (nn.__file__, "/elsewhere/site-packages/torch/nn/functional.py", "torch/nn/functional.py"):
         assert is_torch(file)
     assert not is_own(inspect.getsourcefile(obstacles))
+
+
+class Averaging(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3, momentum=None)
+
+    def forward(self, x):
+        return self.norm(x)
+
+
+def test_a_model_that_is_none_for_a_port_is_not_said_to_be_one():
+    with pytest.raises(CannotPort, match="norm averages its statistics"):
+        obstacles(Averaging(), {"x": torch.randn(4, 3)})
+    with pytest.raises(CannotPort, match="fails on these inputs"):
+        obstacles(nn.Linear(5, 3), {"input": torch.randn(4, 3)})

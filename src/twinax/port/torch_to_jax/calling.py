@@ -1,4 +1,7 @@
-"""Which of its parameters a module is given tensors for, in the order in which it uses them. Imports torch."""
+"""What an export does not keep of a module's calls. Imports torch.
+
+The parameters that it is given tensors for, in the order in which it uses them; the attributes that it changes.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,36 @@ def tensor_parameters(module: nn.Module) -> Iterator[Names]:
             yield found
     finally:
         nn.Module._call_impl = call  # type: ignore[method-assign]
+
+
+@contextmanager
+def changes(module: nn.Module) -> Iterator[list[str]]:
+    """Collects the attributes, by path and name, that are numbers or texts and that a call changes."""
+    before: dict[str, object] = {}
+    found: list[str] = []
+
+    def enter(*_: object) -> None:
+        before.update(_attributes(module))
+
+    def leave(*_: object) -> None:
+        after = _attributes(module)
+        found[:] = [name for name in before if name in after and before[name] != after[name]]
+
+    hooks = module.register_forward_pre_hook(enter), module.register_forward_hook(leave)
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _attributes(module: nn.Module) -> dict[str, object]:
+    return {
+        f"{path}.{name}".lstrip("."): value
+        for path, one in module.named_modules()
+        for name, value in vars(one).items()
+        if isinstance(value, int | float | str) and name != "training"
+    }
 
 
 def _names(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, str]:

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from twinax.errors import CannotPort, Unsupported
-from twinax.port.torch_to_jax.calling import tensor_parameters
+from twinax.port.torch_to_jax.calling import changes, tensor_parameters
 from twinax.port.torch_to_jax.exporting import exported, first_line, open_axes
 from twinax.port.torch_to_jax.following import Way
 from twinax.port.torch_to_jax.gradients import own_backwards
@@ -74,7 +75,13 @@ def followed(
 
 
 def _wide(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """A copy of the module and its inputs in float64."""
+    """A copy of the module and its inputs in float64, unless it is none that can be ported."""
+    averaging = [path for path, one in module.named_modules() if _averages_all(one)]
+    if averaging:
+        raise CannotPort(
+            f"{averaging[0]} averages its statistics over all batches that it saw (momentum=None).",
+            "Give it a momentum, such as 0.1: then the latest batches weigh most.",
+        )
     complex_ones = [name for name, p in module.named_parameters() if p.is_complex()]
     if complex_ones:
         raise CannotPort(
@@ -85,6 +92,10 @@ def _wide(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[nn.Mod
     return _copied(module).double(), examples
 
 
+def _averages_all(one: nn.Module) -> bool:
+    return isinstance(one, _BatchNorm) and one.track_running_stats and one.momentum is None
+
+
 def _program(
     module: nn.Module,
     inputs: Mapping[str, torch.Tensor],
@@ -92,11 +103,11 @@ def _program(
     first: Mapping[str, str],
     lengths: bool = True,
 ) -> Program:
-    with own_backwards() as functions, tensor_parameters(module) as given:
+    with own_backwards() as functions, tensor_parameters(module) as given, changes(module) as changed:
         found, finite = exported(module, inputs, mode, lengths)
     program = Reader(found, first, mode == "train").program
-    program.finite = finite
-    program.functions, program.given, program.guards = functions, given, guards(found, list(inputs))
+    program.finite, program.functions, program.given, program.changed = finite, functions, given, changed
+    program.guards = guards(found, list(inputs))
     names = list(inputs)
     closed = [(n, a) for n, t in inputs.items() for a in range(1, t.dim()) if a not in open_axes(t, lengths)]
     fixed = computed_with(module, inputs, closed)

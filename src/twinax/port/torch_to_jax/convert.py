@@ -66,6 +66,9 @@ def obstacles(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tu
     """Everything that cannot be ported; empty where all can be.
 
     Branches on data stand first. They are taken as the example takes them, to come to what lies behind.
+
+    Raises:
+        CannotPort: The model as a whole is at fault, not some of its lines.
     """
     from twinax.port.torch_to_jax.capture import followed
     from twinax.port.torch_to_jax.classes import classes
@@ -74,6 +77,8 @@ def obstacles(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tu
     try:
         return _unsupported(_understood(module, inputs)[0])
     except CannotPort as error:
+        if not error.unsupported:
+            raise
         if BRANCH not in {one.operation for one in error.unsupported}:
             return error.unsupported
     programs, found = followed(module, inputs)

@@ -27,6 +27,7 @@ def notes(module: nn.Module, programs: Mapping[str, Program]) -> tuple[str, ...]
         *_frozen(module),
         *(_own_backward(function) for function in functions.values()),
         *_finite(programs),
+        *_changed(programs),
         *_drawn(statements),
         *_narrower(integers),
     )
@@ -62,6 +63,15 @@ def _finite(programs: Mapping[str, Program]) -> list[str]:
     return [
         f"The model branches on whether its numbers are finite ({line}): the port takes them to be."
         for line in lines
+    ]
+
+
+def _changed(programs: Mapping[str, Program]) -> list[str]:
+    names = dict.fromkeys(name for program in programs.values() for name in program.changed)
+    return [
+        f"The model's forward changes its own {name}, which is Python's and no buffer: the port computes with "
+        "the value of one call."
+        for name in names
     ]
 
 

@@ -111,6 +111,7 @@ class Program:
         guards: What the sizes of the inputs must satisfy: Python, with ``i0_1`` for the first input's
             second size.
         finite: Lines on which a branch asks whether numbers are finite: they were taken to be.
+        changed: Attributes, by path and name, to which ``forward`` gives another number or text.
         functions: Of ``torch.autograd``, called with a backward of their own.
         given: Path of a module → names of ``forward``'s parameters that are given tensors, in their order.
         same: Constant's name → the first one that has the same numbers.
@@ -126,6 +127,7 @@ class Program:
     same: dict[str, str] = field(default_factory=dict)
     guards: list[str] = field(default_factory=list)
     finite: tuple[Frame, ...] = ()
+    changed: list[str] = field(default_factory=list)
     functions: list[type] = field(default_factory=list)
     given: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
