@@ -456,3 +456,21 @@ def test_an_attribute_that_forward_changes_is_named():
     module = Calls()
     (note,) = convert(module, example({"x": (2, 3)})).notes
     assert "inner.calls" in note and module.inner.calls == 0
+
+
+class Channels(nn.Module):
+    """Drops whole channels, in a kernel whose size is the number of channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.drop = nn.Conv2d(3, 4, 3), nn.Dropout2d(0.2)
+
+    def forward(self, x):
+        return self.drop(self.conv(x)).relu()
+
+
+def test_dropped_channels_do_not_need_a_second_body():
+    source = convert(Channels(), example({"x": (2, 3, 8, 8)})).source
+    assert (
+        source.count("self.conv(x)") == 1 and "(out_channels, in_channels, kernel_size, kernel_size)" in source
+    )

@@ -317,12 +317,13 @@ def _made(group: list[Instance]) -> Class:
     columns = list(zip(*(instance.holes for instance in group), strict=True))
     shown: dict[Any, str] = {}  # a column's values → its parameter
     own = {t.name for t in group[0].tensors} | {path.split(".")[0] for path in group[0].children}
-    shapes = sum(len(t.shape) for t in group[0].tensors)
+    beyond = [axis > 1 for t in group[0].tensors for axis in range(len(t.shape))]  # kernels
+    shapes = len(beyond)
     open_shapes = not group[0].children and type(group[0].module).__module__.startswith("torch.nn")
     inherited = _inherited(group[0])
     for index, column in enumerate(columns):
         varies = any(_differ(value, column[0]) for value in column[1:])
-        key = tuple((type(value), value) for value in column)
+        key = index < shapes and beyond[index], *((type(value), value) for value in column)
         again = open_shapes and key in shown and isinstance(column[0], int) and column[0] > SMALL
         if not varies and not again and not (open_shapes and index < shapes):
             made.columns.append("")

@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 
 from twinax.errors import CannotPort, Unsupported
-from twinax.port.torch_to_jax.program import DType, Frame, Program, Ref, Size, Statement, Value, is_torch, refs
+from twinax.port.torch_to_jax.program import (
+    DROPOUTS,
+    DType,
+    Frame,
+    Program,
+    Ref,
+    Size,
+    Statement,
+    Value,
+    is_torch,
+    refs,
+)
 from twinax.port.torch_to_jax.tree import Call, Update
 
 NUMBER = "a size or branch"
@@ -132,7 +143,7 @@ def code_of(call: Call, program: Program, *, plain: bool = False) -> Code:
     Args:
         call: With its signature.
         program: That it belongs to.
-        plain: As in eval mode: without dropout outside of dropout layers.
+        plain: As an export in eval mode has it: without dropout outside of ``nn.Dropout``.
     """
     return _Reader(call, program, plain).code
 
@@ -196,6 +207,9 @@ class _Reader:
             return [Assign(_relative(piece.buffer, self.call.path), self._read(piece.value))]
         if isinstance(piece, Call):
             args = tuple(self._read(given) for given in self._inputs(piece))
+            if self.plain and piece.is_dropout and piece.type != DROPOUTS[0]:  # others are nothing in eval mode
+                self.local[self._outputs(piece)[0]] = args[0]
+                return []
             return [Invoke(_relative(piece.path, self.call.path), args, self._results(self._outputs(piece)))]
         if self.plain and piece.op == DROPOUT:
             self.local[piece.results[0]] = self._read(piece.args[0])
