@@ -136,16 +136,14 @@ def by_twinax(record: Mapping[str, str], keep: Path | None) -> Record:
             place.mkdir(parents=True, exist_ok=True)
         torch = [sys.executable, "-m", "support.port_torch", record["library"], record["name"], str(place)]
         told = answer(torch, place / "torch.log")
-        if "outcome" not in told:
-            prove = [sys.executable, "-m", "support.port_jax", str(place)]
-            if record["library"] == "transformers":
-                proof = answer(prove, place / "jax.log", QUICK_COMPILER)
-            else:
-                proof = answer(prove, place / "jax.log")
-            if record["library"] == "transformers" and proof["outcome"] != "proved":
-                proof = answer(prove, place / "jax.log")
-            return told | proof
-    return told
+        if "outcome" in told:
+            return told
+        prove = [sys.executable, "-m", "support.port_jax", str(place)]
+        proof: Record = {}
+        for flags in (QUICK_COMPILER, "") if record["library"] == "transformers" else ("",):
+            if proof.get("outcome") != "proved":
+                proof = answer(prove, place / "jax.log", flags)
+        return told | proof
 
 
 def by_torchax(python: str, record: Mapping[str, str]) -> Record:

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from twinax.port.torch_to_jax import convert
 from twinax.sources.torch_only import torchvision_operators
 from twinax.sources.torch_only.exact import Exact
 from twinax.studies.parity_verbs import nudge_wide, perturb
+from twinax.twin import Arrays
 
 SEED = 0
 RATES = ("drop_prob", "drop_path_prob", "layerdrop", "drop_path_rate", "drop_path", "drop_rate")
@@ -109,11 +110,9 @@ def deterministic(module: torch.nn.Module) -> None:
 
 def move(module: torch.nn.Module) -> None:
     """Move every weight and running statistic, so that nothing hides behind a zero."""
-    with torch.no_grad():
-        own = {n: t for n, t in module.named_parameters()}
-        own |= {n: t for n, t in module.named_buffers() if "running_" in n}
-        for name, array in perturb({n: t.numpy().copy() for n, t in own.items()}, SEED).items():
-            own[name].copy_(torch.from_numpy(np.asarray(array)))
+    own = {n: t for n, t in module.named_parameters()}
+    own |= {n: t for n, t in module.named_buffers() if "running_" in n}
+    replace(own, lambda arrays: perturb(arrays, SEED))
 
 
 def reference(of: Example) -> dict[str, np.ndarray]:
@@ -136,11 +135,16 @@ def reference(of: Example) -> dict[str, np.ndarray]:
 def nudged_by(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     """The module with every weight moved by one unit in the last place of float64."""
     nudged = copy.deepcopy(module)
-    with torch.no_grad():
-        own = dict(nudged.named_parameters())
-        for name, array in nudge_wide({n: p.numpy().copy() for n, p in own.items()}, seed).items():
-            own[name].copy_(torch.from_numpy(np.asarray(array)))
+    replace(dict(nudged.named_parameters()), lambda arrays: nudge_wide(arrays, seed))
     return nudged
+
+
+def replace(own: Mapping[str, torch.Tensor], by: Callable[[Arrays], Arrays]) -> None:
+    """Give these tensors other numbers."""
+    moved = by({name: tensor.detach().numpy().copy() for name, tensor in own.items()})
+    with torch.no_grad():
+        for name, array in moved.items():
+            own[name].copy_(torch.from_numpy(np.asarray(array)))
 
 
 def computed(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], mode: str) -> tuple[dict, dict, dict]:
