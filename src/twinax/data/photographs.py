@@ -6,16 +6,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from twinax.errors import FrameworkMissing
+from twinax.data import shipped
 from twinax.twin import Array, Arrays
 
 FILES = ("china.jpg", "flower.jpg")
@@ -50,13 +48,7 @@ def batches(batch: int, image: int, labels: Sequence[int], seed: int, count: int
 
 @cache
 def _photograph(file: str) -> Image.Image:
-    found = importlib.util.find_spec("sklearn")  # not imported: that would take each worker half a second
-    if found is None or found.origin is None:
-        raise FrameworkMissing(
-            "scikit-learn, which ships the photographs, is not installed here.",
-            "Install it with: pip install scikit-learn",
-        )
-    return Image.open(Path(found.origin).parent / "datasets" / "images" / file).convert("RGB")
+    return Image.open(shipped.file("images", file)).convert("RGB")
 
 
 def _crop(photograph: Image.Image, size: int, rng: np.random.Generator) -> Array:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from twinax.data import shipped
 from twinax.errors import WeightsError
 from twinax.twin import Arrays
 
@@ -28,7 +28,7 @@ def sentences() -> tuple[tuple[str, int], ...]:
     found = []
     for label, names in enumerate((OTHER, MEDICAL)):
         for name in names:
-            text = resources.files("sklearn.datasets.descr").joinpath(f"{name}.rst").read_text(encoding="utf-8")
+            text = shipped.file("descr", f"{name}.rst").read_text(encoding="utf-8")
             found += [(sentence, label) for sentence in _prose(text)]
     return tuple(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -55,6 +56,16 @@ AXES: Mapping[Strategy, tuple[str, ...]] = {
 TIMED = Optimizer("sgd", learning_rate=1e-4, momentum=0.9)
 
 
+@dataclass(frozen=True)
+class Timed:
+    """A compiled step that is timed, and the bytes of its arguments on this process's first device."""
+
+    program: Any
+    parameters: int
+    state: int
+    optimizer: int
+
+
 class JaxParallelRunner(ParallelRunner):
     """Several processes of one device each, or one process with several devices: one program for all (SPMD)."""
 
@@ -93,7 +104,7 @@ class JaxParallelRunner(ParallelRunner):
         self.mesh, self.replicated = mesh, NamedSharding(mesh, P())
         self.engine = ENGINES[strategy](self._setting(tuple(inputs), plan or {}))
         self._fits: dict[str, tuple[int, ...]] = {}  # the shapes that the engine was made ready for
-        self._programs: dict[tuple[Any, ...], Any] = {}  # compiled timed steps, by the shapes of their data
+        self._programs: dict[tuple[Any, ...], Timed] = {}  # by the shapes of their data
 
     def _setting(self, inputs: tuple[str, ...], plan: Plan) -> Setting:
         model = self.base.model
@@ -203,10 +214,8 @@ class JaxParallelRunner(ParallelRunner):
 
     # --- measuring -----------------------------------------------------------------------------
 
-    def _compiled(self, batch: Arrays) -> tuple[Any, tuple[Tree, Tree, Tree], Any]:
-        """The timed step, compiled; its first carry; the batch laid over the mesh."""
-        data = self.engine.place_data(self._ready(batch))
-        carry = self._carry(self._start, TIMED)
+    def _compiled(self, data: Any, carry: tuple[Tree, Tree, Tree]) -> Timed:
+        """The timed step for data of these shapes."""
         shapes = tuple(self._fits.items())
         if shapes not in self._programs:
             step = jax.jit(
@@ -214,12 +223,20 @@ class JaxParallelRunner(ParallelRunner):
                 donate_argnums=(0, 1, 2),
                 out_shardings=(self.replicated, _where(carry)),
             )
-            self._programs[shapes] = self._attempt(lambda: step.lower(*carry, data).compile())
-        return self._programs[shapes], carry, data
+            program = self._attempt(lambda: step.lower(*carry, data).compile())
+            self._programs[shapes] = Timed(program, *map(_bytes_here, carry))
+        return self._programs[shapes]
+
+    def _timed(self, batch: Arrays) -> Timed:
+        """The timed step for such a batch; one that is known needs no weights laid out again."""
+        data = self._ready(batch)
+        known = self._programs.get(tuple(self._fits.items()))
+        return known or self._compiled(self.engine.place_data(data), self._carry(self._start, TIMED))
 
     def prepare(self, batches: Sequence[Arrays]) -> Callable[[int], None]:
-        program, carry, first = self._compiled(batches[0])
-        placed = [first, *(self.engine.place_data(self._ready(batch)) for batch in batches[1:])]
+        placed = [self.engine.place_data(self._ready(batch)) for batch in batches]
+        carry = self._carry(self._start, TIMED)
+        program = self._compiled(placed[0], carry).program
 
         def call(i: int) -> None:
             nonlocal carry
@@ -230,19 +247,17 @@ class JaxParallelRunner(ParallelRunner):
         return call
 
     def traffic(self, batch: Arrays) -> list[Traffic]:
-        program, _, _ = self._compiled(batch)
         # in one process the first rank is 0; else each process is one rank
-        return collectives(program.as_text(), rank=self.membership.process)
+        return collectives(self._timed(batch).program.as_text(), rank=self.membership.process)
 
     def held(self, batch: Arrays) -> Held:
-        program, (params, state, optimizer), _ = self._compiled(batch)
-        gradients = _bytes_here(params)
-        memory = program.memory_analysis()
+        timed = self._timed(batch)
+        memory = timed.program.memory_analysis()
         return Held(
-            parameters=gradients + _bytes_here(state),
-            gradients=gradients,
-            optimizer=_bytes_here(optimizer),
-            activations=max(int(memory.temp_size_in_bytes) - gradients, 0),
+            parameters=timed.parameters + timed.state,
+            gradients=timed.parameters,
+            optimizer=timed.optimizer,
+            activations=max(int(memory.temp_size_in_bytes) - timed.parameters, 0),
         )
 
     def collective(self, kind: Kind, size: int, ranks: int) -> Callable[[], None]:
