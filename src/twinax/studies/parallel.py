@@ -10,6 +10,7 @@ strategy. See ``docs/run-format.md`` and :mod:`twinax.frameworks.parallel`.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -231,13 +232,16 @@ class Contest:
         self.ended: list[Record] = []
 
     def run(self) -> Iterator[Record]:
+        with contextlib.suppress(CellFailed):  # who did not start says so when it is asked
+            self.crew.start(*self.cells)
         for work in (self._prove, self._ready):
             for cell in list(self.cells):
                 self._attempt(cell, work)
         self._time("step_s", self.crew.options.seed)
         for cell in list(self.cells):
             self._attempt(cell, self._communication)
-        if self.cells and self.cells[0].mode == "data" and self.cells[0].ranks > 1:
+        weak = not self.crew.options.quick and self.cells and self.cells[0].mode == "data"
+        if weak and self.cells[0].ranks > 1:
             for cell in list(self.cells):
                 self._attempt(cell, self._enlarge)
             self._time("weak_step_s", self.crew.options.seed + 1)

@@ -178,16 +178,18 @@ def first_step(rule: Optimizer, start: Arrays, gradients: Mapping[str, Array]) -
     after: Arrays = {}
     state: Arrays = {}
     for name, gradient in gradients.items():
-        g, before = np.asarray(gradient), start[name].astype(np.float64)
+        g, before = np.asarray(gradient), start[name]
         if rule.name == "sgd":
-            g = g + rule.weight_decay * before
+            if rule.weight_decay:  # a large model is not copied for nothing
+                g = g + np.multiply(before, rule.weight_decay, dtype=np.float64)
             state[f"momentum.{name}"] = g
-            after[name] = before - rule.learning_rate * g
+            after[name] = before - rule.learning_rate * g  # in float64, as g is
         else:
             b1, b2 = rule.betas
             state |= {f"exp_avg.{name}": (1 - b1) * g, f"exp_avg_sq.{name}": (1 - b2) * g * g}
-            decayed = before * (1 - rule.learning_rate * rule.weight_decay)
-            after[name] = decayed - rule.learning_rate * g / (np.abs(g) + rule.eps)
+            kept = 1 - rule.learning_rate * rule.weight_decay
+            after[name] = np.multiply(before, kept, dtype=np.float64)
+            after[name] -= rule.learning_rate * g / (np.abs(g) + rule.eps)
     return after, state if rule.name == "sgd" else {**state, "step": np.asarray(1.0)}
 
 
