@@ -43,16 +43,28 @@ class Always(nn.Module):
         return nn.functional.batch_norm(self.norm(x), mean, var, training=True)
 
 
+class Twice(nn.Module):
+    """Normalises twice with one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, input):
+        return self.norm(self.norm(input) * 2 + 1)
+
+
 @pytest.mark.parametrize(
     ("module", "exports"),
     [
         (nn.Sequential(*layers()), 1),
         (Always(), 1),
+        (Twice(), 1),
         (nn.Linear(3, 2), 1),
         (nn.Sequential(nn.Linear(3, 3), Own()), 2),
         (Overridden(*layers()), 2),
     ],
-    ids=["layers", "always", "one mode", "own", "overridden"],
+    ids=["layers", "always", "twice", "one mode", "own", "overridden"],
 )
 def test_what_is_derived_is_what_is_exported(module, exports, monkeypatch):
     asked = []

@@ -70,6 +70,7 @@ def test_products_of_one_rank(batch, sides, seed, strided, dtype):
     v, w = draw((k,), seed + 2, dtype=dtype), draw((k,), seed + 3, dtype=dtype)
     agree("bmm.default", x, y)
     agree("dot.default", v, w)
+    agree("vdot.default", v, w)
     agree("inner.default", x, w)
     agree("inner.default", x, draw((n, k), seed, dtype=dtype))
     if dtype != torch.int64:

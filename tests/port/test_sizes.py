@@ -106,3 +106,19 @@ def test_what_a_model_keeps_is_taken_back():
     assert computed_with(module, example(PICTURE), [("x", 3)]) == [("x", 3)]
     assert module.kept is None and module.by_size == {}
     assert "cos" in convert(module, example(PICTURE)).source
+
+
+SQUARE = {
+    "divided": (lambda x: x.sum((2, 3)) / (x.shape[2] * x.shape[3]), [2, 3]),
+    "a ratio": (lambda x: x.mean((2, 3)) * (x.shape[2] / x.shape[3]), [2, 3]),
+    "free": (lambda x: x.mean((2, 3)), []),
+}
+
+
+@pytest.mark.parametrize("name", SQUARE)
+def test_as_many_features_as_pixels_hide_nothing(name):
+    compute, axes = SQUARE[name]
+    module = nn.Sequential(nn.Conv2d(4, 4, 1), Model(compute))
+    module[1].conv, module[1].norm = nn.Identity(), nn.Identity()
+    found = computed_with(module.eval(), {"input": torch.randn(2, 4, 4, 4)}, [("input", a) for a in (1, 2, 3)])
+    assert found == [("input", axis) for axis in axes]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from torch import nn
 
 import twinax
@@ -54,7 +55,7 @@ def proved(tmp_path_factory):
 def test_a_port_is_proved(proved):
     assert proved.proof.holds
     kinds = {check["name"].split(",")[0] for check in proved.proof.checks}
-    assert kinds == {"outputs", "loss", "gradients", "buffers"}
+    assert kinds == {"PyTorch repeats itself", "outputs", "loss", "gradients", "buffers"}
     assert proved.proof.batches == (4, 2)
     assert "dropout as a function at dropout" in proved.proof.limits[0]
     text = (proved.folder / "README.md").read_text()
@@ -173,3 +174,49 @@ def test_a_gradient_towards_the_input_is_proved_too(tmp_path):
     made = porting.port(model(tmp_path, REVERSED), tmp_path / "jax", OPTIONS, Silent())
     assert not made.proof.holds and made.proof.first_difference["path"] == "input x"
     assert any("Reversed" in note for note in made.notes)
+
+
+KEEPING = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line, self.state = nn.Linear(3, 2), None
+
+    def forward(self, x):
+        y = self.line(x) + (0 if self.state is None else self.state)
+        self.state = y.detach()
+        return y
+"""
+
+
+def test_what_python_keeps_from_call_to_call_is_found(tmp_path):
+    made = porting.port(model(tmp_path, KEEPING), tmp_path / "jax", OPTIONS, Silent())
+    failed = {check["name"] for check in made.proof.checks if not check["passed"]}
+    assert "PyTorch repeats itself, eval mode" in failed
+
+
+WIDE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((3,), 1 + 1e-9, dtype=torch.float64))
+        self.narrow = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+
+    def forward(self, x):
+        return x * (self.scale - 1) * 1e9 * self.narrow.float()
+"""
+
+
+def test_weights_of_64_bits_stay_so_and_narrow_ones_are_told(tmp_path):
+    made = porting.port(model(tmp_path, WIDE), tmp_path / "jax", OPTIONS, Silent())
+    kept = load_file(tmp_path / "jax" / "weights.safetensors")
+    assert kept["scale"].dtype == np.float64 and kept["scale"][0] - 1 > 1e-10
+    assert kept["narrow"].dtype == np.float32
+    assert made.proof.holds and len(made.notes) == 2
+    assert "jax_enable_x64" in made.notes[0] and "bfloat16" in made.notes[1]

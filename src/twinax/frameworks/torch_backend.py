@@ -145,7 +145,7 @@ class TorchRunner(Runner):
         ):
             outputs = self.model(*self._arguments(data))
             loss = self.code.loss(outputs, data)
-        if gradients:
+        if gradients and loss.requires_grad:  # outputs may all be constants, such as one-hot choices
             loss.backward()
         result = Evaluation(
             outputs={name: _numpy(value) for name, value in named_outputs(outputs)},

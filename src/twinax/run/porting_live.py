@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinax.compare import difference
+from twinax.errors import BadInput
 from twinax.port.torch_to_jax import folder as folders
 from twinax.port.torch_to_jax.folder import Proof
 from twinax.sources.file import PairSide
 from twinax.studies.parity import SINGLE
-from twinax.studies.parity_verbs import NUDGES, nudge_wide, perturb, wider
+from twinax.studies.parity_verbs import NUDGES, first_change, nudge_wide, perturb, wider
 from twinax.studies.parity_verdict import Found, Verdict, size
 from twinax.twin import Arrays
 
@@ -61,12 +62,20 @@ def port(module: nn.Module, example: Any) -> LivePort:
 
     Raises:
         CannotPort: Names everything that stands in the way, with the lines of the source.
+        BadInput: This is no module, or no example.
     """
+    import torch
+
     from twinax.port.torch_to_jax.convert import convert
     from twinax.sources.torch_only.base import parameters
 
+    if not isinstance(module, torch.nn.Module):
+        raise BadInput(f"The module is {type(module).__name__}.", "Give a torch.nn.Module.")
     given = example if isinstance(example, Mapping | tuple | list) else (example,)
     named = dict(given) if isinstance(given, Mapping) else dict(zip(parameters(module)[0], given, strict=False))
+    wrong = [value for value in named.values() if not isinstance(value, torch.Tensor)]
+    if wrong or not named:
+        raise BadInput(f"The example is {type((wrong or [example])[0]).__name__}.", "Give tensors.")
     ported = convert(module, named)
     place = Path(tempfile.mkdtemp(prefix="twinax-port-"))  # kept: the model reads its constants from there
     folders.write_model(place, ported)
@@ -163,9 +172,11 @@ def _proved(module: nn.Module, made: Any, weights: Arrays, batch: Arrays) -> Pro
                     return torch.evaluate(batch, train=train, record=True)
 
             mine = copy.deepcopy(of_torch(start))
+            changed = first_change(mine, of_torch(start))
             jax.load(start)
             theirs = jax.evaluate(batch, train=train, record=True)
-            nudged = [partial(of_torch, nudge_wide(start, seed)) for seed in range(NUDGES)]
+            nudged = [] if changed else [partial(of_torch, nudge_wide(start, seed)) for seed in range(NUDGES)]
+            verdict.steady("train" if train else "eval", {"torch": changed})
             _judge(verdict, "train mode" if train else "eval mode", mine, theirs, nudged)
     keys = ("name", "count", "worst", "where", "passed")
     return Proof([{key: check[key] for key in keys} for check in verdict.checks], verdict.first_difference())

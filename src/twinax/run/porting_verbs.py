@@ -7,6 +7,7 @@ import copy
 import inspect
 import traceback
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,14 @@ from twinax.weights import checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from twinax.port.torch_to_jax.convert import Ported
+
+WIDE = "The weights are float64: set jax_enable_x64, without which JAX has none and rounds them to float32."
+NARROW = (
+    "PyTorch's weights are {}; weights.safetensors holds the same numbers in float32, in which the port "
+    "computes, more exactly than PyTorch."
+)
 
 # --- the torch side ----------------------------------------------------------------------------------
 
@@ -49,10 +58,22 @@ def convert(context: Context, *, source: str, request: dict[str, Json], folder: 
     known = torch_only.resolve(source, Request(**request))
     module, inputs = _example(known, context.options.seed)
     first = f"{known.title.rstrip('.')}, in JAX (Flax NNX)."
-    ported = ported_of(module, inputs, title=first)
+    ported = _with_own_types(ported_of(module, inputs, title=first), module)
     subject = _subject(known, module, request, context.options.seed)
     folders.write(Path(folder), ported, subject, known.given)
     return {"subject": vars(subject), "notes": list(ported.notes)}
+
+
+def _with_own_types(ported: Ported, module: nn.Module) -> Ported:
+    """float64 weights as they were; narrower ones stay in float32, as they are proved, and a note says so."""
+    from twinax.sources.torch_only.base import other_weights
+
+    others = other_weights(module)
+    kept = {n: t.numpy() for n, t in others.items() if t.element_size() == 8 and n in ported.weights}
+    narrow = sorted({str(t.dtype).removeprefix("torch.") for t in others.values() if t.element_size() < 4})
+    notes = [WIDE] if kept else []
+    notes += [NARROW.format(" and ".join(narrow))] if narrow else []
+    return replace(ported, weights=ported.weights | kept, notes=(*ported.notes, *notes))
 
 
 def _example(source: TorchSource, seed: int) -> tuple[nn.Module, dict[str, Tensor]]:

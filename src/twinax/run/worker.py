@@ -6,6 +6,7 @@ Standard output and error belong to whoever prints (a user's model, a compiler):
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import importlib
@@ -70,7 +71,8 @@ def main(arguments: Sequence[str]) -> int:
                 reply = verbs[job["verb"]](context, **job["arguments"])
             answer({"ok": reply})
         except BaseException as error:  # a user's sys.exit() too: whatever happens, the parent hears of it
-            traceback.print_exc()
+            with contextlib.suppress(OSError):  # the log's disk may be full
+                traceback.print_exc()
             answer({"error": describe(error)})
     return 0
 

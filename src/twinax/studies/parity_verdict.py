@@ -16,7 +16,10 @@ NARROW = 5.0  # neither side's float32 error may exceed the other's by more than
 NARROW_FLOOR = 1e-6  # errors below this, eight units in the last place of float32, count as this
 DRIFT = 100.0  # a port starts with the rounding of every operation, the envelope with that of the weights
 DRIFT_FLOOR = 1e-12
-DRAWS = "the model draws random numbers outside dropout layers, where no mask can be replayed"
+DRAWS = (
+    "the model draws random numbers outside dropout layers, where no mask can be replayed, or keeps something "
+    "in Python from one call to the next"
+)
 
 Found = Mapping[str, list[Json]]
 """Tensor name → [error, norm of the reference, gap, fault], as the comparing worker answers."""
@@ -80,12 +83,12 @@ class Verdict:
         return errors
 
     def steady(self, mode: str, changed: Mapping[str, str]) -> None:
-        """Each side, run twice on the same weights and data, gave the same: else nothing can be compared."""
+        """The sides, run twice on the same weights and data, gave the same: else nothing can be compared."""
         told = [f"{side} changes at {path}" for side, path in changed.items() if path]
         for path in filter(None, changed.values()):
             self.mismatch("randomness", path, None, f"{mode} mode, float64", detail=DRAWS)
         self.check(
-            f"each side repeats itself, {mode} mode",
+            f"{'each side' if len(changed) > 1 else 'PyTorch'} repeats itself, {mode} mode",
             "randomness",
             {side: None if path else 0.0 for side, path in changed.items()},
             detail=f"{' and '.join(told)}: {DRAWS}" if told else "two passes from the same weights and data",

@@ -299,12 +299,15 @@ class _Reader:
             return found
         unknown = [str(s) for s in size.expression.free_symbols if not self._known(str(s))]
         if unknown:
-            where = str(_origin(self.piece) or "")
-            reason = Unsupported(NUMBER, where, "It depends on the data: make it depend on shapes.")
-            raise CannotPort("The model computes with numbers that it reads from arrays.", "", (reason,))
-        return re.sub(
-            r"\b[a-z]+\d+\b", lambda m: self._known(m.group()) or m.group(), python_text(size.expression)
-        )
+            self._refuse("It depends on the data: make it depend on shapes.")
+        told = python_text(size.expression)
+        if "torch." in told:
+            self._refuse("Python has no counterpart of this expression of sizes.")
+        return re.sub(r"\b[a-z]+\d+\b", lambda m: self._known(m.group()) or m.group(), told)
+
+    def _refuse(self, hint: str) -> None:
+        reason = Unsupported(NUMBER, str(_origin(self.piece) or ""), hint)
+        raise CannotPort("The model computes with numbers that it reads from arrays.", "", (reason,))
 
     def _known(self, size: str) -> str:
         usual = self.symbols.get(size, "")
@@ -335,7 +338,7 @@ def python_text(expression: Any) -> str:
     """A size's expression as Python."""
     from torch.utils._sympy.printers import PythonPrinter
 
-    return PythonPrinter().doprint(expression)
+    return PythonPrinter().doprint(expression).replace("torch.sym_float(", "float(")
 
 
 def _relative(path: str, module: str) -> str:

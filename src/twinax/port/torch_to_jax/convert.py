@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinax.errors import CannotPort, Unsupported
+from twinax.port.torch_to_jax.program import Program, refs
 
 if TYPE_CHECKING:
     import torch
@@ -52,14 +53,19 @@ def convert(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, titl
             "Change these lines, or ask for the operations.",
             missing,
         )
-    from twinax.port.torch_to_jax.notes import notes
+    if not _floats(programs["eval"]):
+        raise CannotPort(
+            f"{type(module).__name__} returns no floats: there is nothing that a proof could differentiate.",
+            "Return its scores too, and choose among them outside.",
+        )
+    from twinax.port.torch_to_jax.notes import fixed, notes
     from twinax.port.torch_to_jax.source import source
 
     text = source(made, root, title or f"{type(module).__name__} in JAX (Flax NNX).")
     constants = {n: _narrowed(a) for p in programs.values() for n, a in p.constants.items() if f"{n!r}" in text}
     held = _names(root)
     weights = {n: _numpy(t) for n, t in _own(module).items() if n in held}
-    return Ported(text, weights, constants, notes(module, programs))
+    return Ported(text, weights, constants, (*fixed(root, programs["eval"]), *notes(module, programs)))
 
 
 def obstacles(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[Unsupported, ...]:
@@ -121,6 +127,12 @@ def _unsupported(made: list[Class]) -> tuple[Unsupported, ...]:
                     if reason is not None:
                         found[reason] = None
     return tuple(found)
+
+
+def _floats(program: Program) -> bool:
+    """Whether the model returns any."""
+    kinds = [program.values[one.name].dtype for one in refs(program.outputs) if one.name in program.values]
+    return any(kind.startswith(("float", "bfloat", "complex")) for kind in kinds)
 
 
 def _names(root: Any) -> set[str]:

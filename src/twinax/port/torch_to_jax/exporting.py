@@ -7,17 +7,21 @@ in-place operation, no view that is written through) and keeps high-level operat
 
 from __future__ import annotations
 
+import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import nn
 from torch.export import Dim
 
 from twinax.errors import CannotPort, Unsupported
 from twinax.port.torch_to_jax.finite import Finite
+from twinax.port.torch_to_jax.function_mode import FunctionMode
 from twinax.port.torch_to_jax.gradients import Detached
-from twinax.port.torch_to_jax.program import Frame, frame_at, frames_of, is_own
+from twinax.port.torch_to_jax.program import Frame, frame_at, frames_of, is_own, own_line
 from twinax.port.torch_to_jax.whole import whole_layers
 
 BRANCH = "control flow"
@@ -39,12 +43,45 @@ def exported(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with whole_layers(), Finite() as finite, Detached():
+            with whole_layers(), Finite() as finite, Detached(), Faithful():
                 found = torch.export.export(module, (), dict(inputs), dynamic_shapes=shapes, strict=False)
             return found.run_decompositions({}), tuple(finite.lines)
+        except CannotPort:
+            raise
         except Exception as error:
             _run(module, inputs)
             raise _refused(error, mode) from error
+
+
+class Faithful(FunctionMode):
+    """Refuses what an export in float64 would leave out without a word.
+
+    Autocast turns float32 to half precision, float64 it leaves alone; a draw of Python's or NumPy's becomes a
+    constant.
+    """
+
+    def __enter__(self) -> Self:
+        self._drawn = _random_states()
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        if raised[0] is None and _random_states() != self._drawn:
+            raise CannotPort(
+                "The model's forward draws with Python's random, or NumPy's: a port would repeat one draw.",
+                "Draw with torch.rand and its like, and choose with torch.where.",
+            )
+
+    def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+            hint = "A port computes in the weights' dtype: take autocast out of forward."
+            one = Unsupported("torch.autocast", str(own_line()), hint)
+            raise CannotPort("The model's forward turns on lower precision by itself.", "", (one,))
+        return func(*args, **kwargs)
+
+
+def _random_states() -> tuple[str, str]:
+    return str(random.getstate()), str(np.random.get_state())
 
 
 def _run(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
@@ -72,12 +109,13 @@ def _refused(error: Exception, mode: str) -> CannotPort:
     frames = [f for f in frames_of(text) if is_own(f.file)]
     own = own_lines(error)
     where = str(frames[-1]) if frames else own[-1] if own else ""
+    hint = "Change the line so that torch.export can follow it."
+    if "pytree" in text:
+        hint = (
+            "Where the model returns an object of a class of its own, return tensors in tuples, lists or dicts."
+        )
     branch = "data-dependent" in text.lower() or type(error).__name__.startswith("GuardOnDataDependent")
-    what = (
-        Unsupported(BRANCH, where, ON_DATA)
-        if branch
-        else Unsupported("torch.export", where, "Change the line so that torch.export can follow it.")
-    )
+    what = Unsupported(BRANCH, where, ON_DATA) if branch else Unsupported("torch.export", where, hint)
     return CannotPort(
         f"torch.export cannot follow the model in {mode} mode: {type(error).__name__}: {first_line(error)}",
         "",

@@ -6,14 +6,13 @@ takes the way for finite numbers, and its README names the line.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from twinax.port.torch_to_jax.function_mode import FunctionMode
-from twinax.port.torch_to_jax.program import Frame, frame_at, is_own
+from twinax.port.torch_to_jax.program import Frame, own_line
 
 ASKED = {"isfinite": True, "isnan": False, "isinf": False}
 """Functions that ask, and their answer for finite numbers."""
@@ -32,7 +31,7 @@ class Finite(FunctionMode):
     def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         answer = self._answers.get(id(args[0])) if args else None
         if answer is not None and func is Tensor.__bool__:
-            self.lines[_own_line()] = None
+            self.lines[own_line()] = None
             return answer[1]
         result = func(*args, **kwargs)
         name = func.__name__
@@ -41,10 +40,3 @@ class Finite(FunctionMode):
         elif isinstance(result, Tensor) and answer is not None and name in KEPT:
             self._answers[id(result)] = (result, answer[1])
         return result
-
-
-def _own_line() -> Frame:
-    frame = sys._getframe(1)
-    while frame.f_back is not None and not is_own(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame_at(frame.f_code, frame.f_lineno)

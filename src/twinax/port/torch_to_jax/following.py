@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, f
 from twinax.errors import CannotPort, Unsupported
 from twinax.port.torch_to_jax.exporting import BRANCH, ON_DATA
 from twinax.port.torch_to_jax.function_mode import FunctionMode
-from twinax.port.torch_to_jax.program import Frame, frame_at, is_own
+from twinax.port.torch_to_jax.program import Frame, own_line
 
 T = TypeVar("T")
 Key = tuple[Frame, str]
@@ -98,10 +97,7 @@ class Way(FunctionMode):
 
 def _key(func: Callable[..., Any]) -> Key:
     """The innermost line that is the model's own, and the function's name."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and not is_own(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame_at(frame.f_code, frame.f_lineno), func.__name__
+    return own_line(), func.__name__
 
 
 def _symbols(error: BaseException | None) -> Iterator[Any]:

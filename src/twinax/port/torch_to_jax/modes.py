@@ -6,14 +6,15 @@ An export takes seconds, and most models of pictures differ in nothing else. Imp
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from twinax.port.torch_to_jax.code import ATTENTION, DROPOUT
-from twinax.port.torch_to_jax.program import Program, Statement, keep_used
+from twinax.port.torch_to_jax.program import Program, Ref, Statement, keep_used
 
 BATCH_NORM = "_native_batch_norm_legit_functional.default"
 IN_EVAL = "_native_batch_norm_legit_no_training.default"
@@ -62,21 +63,25 @@ def _is_plain(statement: Statement) -> bool:
 def in_eval(train: Program) -> Program:
     """The program in eval mode of a module for which ``eval_follows``."""
     norms = {s.levels[-1].path for s in train.statements if s.op == BATCH_NORM and _layer(s) in NORMS}
-    program = replace(train, statements=[_in_eval(statement) for statement in train.statements])
+    program = replace(train, statements=list(_in_eval(train.statements)))
     program.updates = {n: r for n, r in train.updates.items() if n.rpartition(".")[0] not in norms}
     keep_used(program)
     return program
 
 
-def _in_eval(statement: Statement) -> Statement:
-    layer = _layer(statement)
-    if statement.op == DROPOUT and layer is nn.Dropout:
-        given, result = statement.args[:1], statement.results[:1]
-        return replace(statement, op="clone.default", args=given, results=result, several=False)
-    if statement.op == BATCH_NORM and layer in NORMS:
-        args = (*statement.args[:5], *statement.args[6:])
-        return replace(statement, op=IN_EVAL, args=args, results=(statement.results[0], "", ""))
-    return statement
+def _in_eval(statements: Iterable[Statement]) -> Iterator[Statement]:
+    lasting: dict[Any, Any] = {}  # statistics that a layer's first call gives to its second → the buffers
+    for one in statements:
+        layer = _layer(one)
+        if one.op == DROPOUT and layer is nn.Dropout:
+            yield replace(one, op="clone.default", args=one.args[:1], results=one.results[:1], several=False)
+        elif one.op == BATCH_NORM and layer in NORMS:
+            statistics = tuple(lasting.get(given, given) for given in one.args[3:5])
+            lasting |= zip(map(Ref, one.results[3:5]), statistics, strict=True)
+            args = (*one.args[:3], *statistics, *one.args[6:])
+            yield replace(one, op=IN_EVAL, args=args, results=(one.results[0], "", ""))
+        else:
+            yield one
 
 
 def _layer(statement: Statement) -> type | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from twinax.port.torch_to_jax.program import DROPOUTS, Program, Statement
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from twinax.port.torch_to_jax.classes import Instance
 
 GROWING = ("mul", "pow", "square", "prod", "cumprod", "bitwise_left_shift", "__lshift__", "matmul", "mm", "bmm")
 """Operations whose results are soon larger than 32 bits."""
@@ -28,9 +31,18 @@ def notes(module: nn.Module, programs: Mapping[str, Program]) -> tuple[str, ...]
         *(_own_backward(function) for function in functions.values()),
         *_finite(programs),
         *_changed(programs),
+        *_written(programs),
         *_drawn(statements),
         *_narrower(integers),
     )
+
+
+def fixed(root: Instance, program: Program) -> list[str]:
+    """Sizes of inputs that must be those of the example; so many features of an example need no words."""
+    matches = (re.fullmatch(r"i(\d+)\.shape\[(\d+)\] == (\d+)", guard) for guard in root.guards)
+    found = [(root.inputs[int(m[1])], m[2], m[3]) for m in matches if m]
+    told = [f"{n}.shape[{axis}] == {size}" for n, axis, size in found if len(program.values[n].shape) > 2]
+    return [f"Sizes that it is for, and no others: {', '.join(told)}."] if told else []
 
 
 def _counted(module: nn.Module) -> list[str]:
@@ -73,6 +85,11 @@ def _changed(programs: Mapping[str, Program]) -> list[str]:
         "the value of one call."
         for name in names
     ]
+
+
+def _written(programs: Mapping[str, Program]) -> list[str]:
+    names = dict.fromkeys(name for program in programs.values() for name in program.written)
+    return [f"The model's forward writes into its input {name}; the port leaves it as it is." for name in names]
 
 
 def _drawn(statements: list[Statement]) -> list[str]:

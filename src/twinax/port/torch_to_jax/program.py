@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import linecache
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -91,9 +92,12 @@ class Statement:
 
     @property
     def where(self) -> str:
-        """The user's own line."""
+        """The user's own line, or else the module."""
         own = [frame for frame in self.frames if is_own(frame.file)]
-        return str(own[-1]) if own else "an unknown line"
+        if own or not self.levels:
+            return str(own[-1]) if own else "an unknown line"
+        path, kind = self.levels[-1].path, self.levels[-1].type.rpartition(".")[2]
+        return f"{path} ({kind})" if path else kind
 
 
 @dataclass
@@ -111,6 +115,7 @@ class Program:
         guards: What the sizes of the inputs must satisfy: Python, with ``i0_1`` for the first input's
             second size.
         finite: Lines on which a branch asks whether numbers are finite: they were taken to be.
+        written: Inputs that ``forward`` writes into.
         changed: Attributes, by path and name, to which ``forward`` gives another number or text.
         functions: Of ``torch.autograd``, called with a backward of their own.
         given: Path of a module → names of ``forward``'s parameters that are given tensors, in their order.
@@ -127,6 +132,7 @@ class Program:
     same: dict[str, str] = field(default_factory=dict)
     guards: list[str] = field(default_factory=list)
     finite: tuple[Frame, ...] = ()
+    written: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     functions: list[type] = field(default_factory=list)
     given: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -161,6 +167,14 @@ def frame_at(code: CodeType, line: int) -> Frame:
     return Frame(code.co_filename, line, code.co_name, text)
 
 
+def own_line() -> Frame:
+    """The innermost of the lines that run now which is the model's own."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and not is_own(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame_at(frame.f_code, frame.f_lineno)
+
+
 def frames_of(text: str) -> Iterator[Frame]:
     """The lines of a stack trace."""
     for file, line, function, code in FRAME.findall(text):
@@ -173,8 +187,8 @@ def is_torch(file: str) -> bool:
 
 
 def is_own(file: str) -> bool:
-    """Whether a line is the model's own: neither torch's nor ours."""
-    return not is_torch(file) and not file.startswith(PORT)
+    """Whether a line is the model's own: neither torch's, nor of a graph that torch made, nor ours."""
+    return not is_torch(file) and not file.startswith((PORT, "<eval_with_key>"))
 
 
 @cache

@@ -13,7 +13,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils._pytree import TreeSpec
 
-from twinax.errors import CannotPort
+from twinax.errors import CannotPort, Unsupported
 from twinax.port.torch_to_jax.program import (
     DROPOUTS,
     DType,
@@ -52,7 +52,7 @@ class Reader:
         self.values: dict[fx.Node, Any] = {}  # node → Ref, Size, number, or a tuple of these
         self.constants = {**exported.constants, **dict(exported.named_buffers())}
         self.exported, self.first = exported, first
-        self.kept = set(exported.state_dict)
+        self.taken = {*first, *self.constants, *first.values()}
         placeholders = [n for n in exported.graph.nodes if n.op == "placeholder"]
         for node, spec in zip(placeholders, exported.graph_signature.input_specs, strict=True):
             self._placeholder(node, spec)
@@ -67,6 +67,10 @@ class Reader:
 
     def _placeholder(self, node: fx.Node, spec: Any) -> None:
         if spec.kind == InputKind.USER_INPUT:
+            if node.name in self.taken:
+                raise CannotPort(
+                    f"An input and a parameter of the model are both called {node.name}.", "Rename one of them."
+                )
             if "val" in node.meta and isinstance(node.meta["val"], torch.Tensor):
                 self.program.inputs.append(node.name)
                 self._define(node, node.name)
@@ -78,7 +82,13 @@ class Reader:
         if persistent:
             self.program.weights.add(name)
         else:
-            array = self.constants[name].detach().cpu().numpy()
+            constant = self.constants[name]
+            if not isinstance(constant, torch.Tensor):
+                raise CannotPort(
+                    f"The model's forward holds a {type(constant).__name__}, which has no counterpart in JAX.",
+                    "Let it compute with tensors alone; drawing at random needs no generator of its own.",
+                )
+            array = constant.detach().cpu().numpy()
             equal = (
                 n
                 for n, a in self.program.constants.items()
@@ -114,22 +124,27 @@ class Reader:
         array = self._read(node.args[0])
         self.values[node] = array
         if isinstance(array, Ref) and self.program.values[array.name].dtype.startswith("float"):
-            self.values[node] = Ref(node.name)
-            self.program.values[node.name] = self.program.values[array.name]
+            name = self._result(node)
+            self.values[node] = Ref(name)
+            self.program.values[name] = self.program.values[array.name]
             frames = tuple(frames_of(node.meta.get("stack_trace") or ""))
             self.program.statements.append(
-                Statement("detach.default", (array,), {}, (node.name,), _levels(node), frames, False)
+                Statement("detach.default", (array,), {}, (name,), _levels(node), frames, False)
             )
+
+    def _result(self, node: fx.Node) -> str:
+        """The node's name; not that of a weight of the model itself, such as ``mean``."""
+        return f"{node.name}_result" if node.name in self.taken else node.name
 
     def _statement(self, node: fx.Node, name: str, value: Any) -> None:
         if isinstance(value, tuple | list):
             used = [user.args[1] for user in node.users if user.target is operator.getitem]
-            results = tuple(f"{node.name}.{i}" if i in used else "" for i in range(len(value)))
+            results = tuple(f"{self._result(node)}.{i}" if i in used else "" for i in range(len(value)))
             self.values[node] = tuple(Ref(r) for r in results)
             parts: list[tuple[str, Any]] = list(zip(results, value, strict=True))
         else:
-            results, parts = (node.name,), [(node.name, value)]
-            self.values[node] = Ref(node.name)
+            results, parts = (self._result(node),), [(self._result(node), value)]
+            self.values[node] = Ref(self._result(node))
         for result, part in parts:
             if result and isinstance(part, torch.Tensor):
                 self.program.values[result] = _value(part)
@@ -202,11 +217,26 @@ class Reader:
             if spec.kind == OutputKind.BUFFER_MUTATION:
                 assert isinstance(spec.target, str)
                 self.program.updates[self.first.get(spec.target, spec.target)] = value
+            elif spec.kind == OutputKind.PARAMETER_MUTATION:
+                self._refuse_change(str(spec.target), value)
+            elif spec.kind == OutputKind.USER_INPUT_MUTATION:
+                self.program.written.append(str(spec.target))
             elif spec.kind == OutputKind.USER_OUTPUT:
                 user.append(value)
         spec = self.exported.call_spec.out_spec
         assert spec is not None
         self.program.outputs = _nest(spec, iter(user))
+
+    def _refuse_change(self, parameter: str, value: Any) -> None:
+        made = (s for s in self.program.statements if isinstance(value, Ref) and value.name in s.results)
+        where = next((s.where for s in made), "")
+        change = Unsupported(
+            f"a change of the parameter {parameter}",
+            where,
+            "A forward that changes what is learned is not a function of it: hold it as a buffer, or change it "
+            "outside of forward.",
+        )
+        raise CannotPort("The model's forward changes its own parameters.", "", (change,))
 
     def _drop_unused(self) -> None:
         """Leave out what no result needs, and the counters of BatchNorm where nothing reads them."""
@@ -306,7 +336,13 @@ def _levels(node: fx.Node) -> tuple[Level, ...]:
 def _nest(spec: TreeSpec, leaves: Iterator[Any]) -> Any:
     """The model's outputs as nested tuples and dicts; a dict-like class becomes a dict."""
     if spec.is_leaf():
-        return next(leaves)
+        leaf = next(leaves)
+        if isinstance(leaf, str):
+            raise CannotPort(
+                f"The model returns a text ({leaf[:40]!r}), which has no counterpart in JAX.",
+                "Return tensors in tuples, lists or dicts.",
+            )
+        return leaf
     children = [_nest(child, leaves) for child in spec.children()]
     keys = spec.context if isinstance(spec.context, list) else None
     if spec.type in (tuple, list):

@@ -67,12 +67,15 @@ def computed_with(module: nn.Module, inputs: Mapping[str, Tensor], closed: Seque
 
 
 def _together(inputs: Mapping[str, Tensor], closed: Sequence[Axis]) -> Iterator[list[Axis]]:
-    """The closed axes by size, with open ones of that size: a mask must fit its sequence. Then one by one."""
-    sizes = dict.fromkeys(inputs[name].shape[axis] for name, axis in closed)
-    for size in sizes:
-        yield [(n, a) for n, t in inputs.items() for a in range(1, t.dim()) if t.shape[a] == size]
-    if len(sizes) < len(closed) and len(inputs) > 1:
-        yield from ([axis] for axis in closed)
+    """Axes that are changed at once: those of one size, as a mask must fit its sequence; these without second
+    axes, which may be features, as many by chance; each alone.
+    """
+    tried: list[list[Axis]] = []
+    for size in dict.fromkeys(inputs[name].shape[axis] for name, axis in closed):
+        same = [(n, a) for n, t in inputs.items() for a in range(1, t.dim()) if t.shape[a] == size]
+        tried += [same, [(n, a) for n, a in same if a > 1]]
+    tried += [[axis] for axis in closed]
+    yield from (axes for i, axes in enumerate(tried) if axes not in tried[:i] and set(axes) & set(closed))
 
 
 def _run(

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from twinax.twin import Array, Arrays
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Request:
     input: str = ""
     task: str = ""
     random_weights: bool = False
+
+
+_OTHERS: WeakKeyDictionary[nn.Module, Mapping[str, Tensor]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,17 @@ def seeded(make: Callable[[], Any], seed: int) -> nn.Module:
     import torch
 
     torch.manual_seed(seed)
-    return make().float().eval()
+    made = make().eval()
+    others = {n: t for n, t in made.state_dict().items() if t.is_floating_point() and t.dtype != torch.float32}
+    made = made.float()
+    if others:
+        _OTHERS[made] = others
+    return made
+
+
+def other_weights(module: nn.Module) -> Mapping[str, Tensor]:
+    """Weights, by name, of a module from :func:`seeded` that were of another type of floats, as they were."""
+    return _OTHERS.get(module, {})
 
 
 def for_parameters(inputs: Sequence[Input], module: nn.Module, where: str) -> tuple[Input, ...]:
@@ -119,6 +133,10 @@ def bounded(inputs: Sequence[Input], module: nn.Module) -> tuple[Input, ...]:
     try:
         with torch.no_grad():
             module(**tensors)
+    except Exception as error:  # whatever a model raises on arrays that it does not take
+        told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+        stated = ", ".join(f"{one.name} {'x'.join(map(str, one.shape))}:{one.dtype}" for one in inputs)
+        raise BadInput(f"The model fails on zeros of what is stated ({stated}): {told}", FORM) from error
     finally:
         for hook in hooks:
             hook.remove()

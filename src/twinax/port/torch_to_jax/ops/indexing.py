@@ -86,7 +86,7 @@ def embedding_bag(
     per_sample_weights: Array | None = None,
     include_last_offset: bool = False,
     padding_idx: int | None = None,
-) -> tuple[Array]:
+) -> Array:
     """The sums (mode 0) or means (1) of bags of rows of ``weight``; bag b begins at ``offsets[b]``."""
     if mode == 2 or scale_grad_by_freq:
         raise NotImplementedError("aten.embedding_bag by max or with scale_grad_by_freq is not ported")
@@ -100,7 +100,7 @@ def embedding_bag(
     if per_sample_weights is not None:
         share = share * per_sample_weights
     sums = jax.ops.segment_sum(weight[indices] * share[:, None], bag, len(offsets))
-    return (sums if mode == 0 else sums / jnp.maximum(count, 1)[:, None],)
+    return sums if mode == 0 else sums / jnp.maximum(count, 1)[:, None]
 
 
 @aten("one_hot.default")
@@ -140,10 +140,16 @@ def mask_put(x: Array, indices: tuple[Array | None, ...], values: Array, accumul
     return jnp.where(mask, x + values if accumulate else values, x)
 
 
-@aten("scatter.src", "scatter.value", whole=True)
-def scatter(x: Array, dim: int, index: Array, src: float | Array) -> Array:
+@aten("scatter.src", whole=True)
+def scatter(x: Array, dim: int, index: Array, src: Array) -> Array:
     """x with ``src`` (its part that is as large as ``index``) written at ``index`` along ``dim``."""
     return x.at[along(index, dim)].set(cropped(src, index))
+
+
+@aten("scatter.value", whole=True)
+def scatter_number(x: Array, dim: int, index: Array, value: float) -> Array:
+    """x with a number written at ``index`` along ``dim``."""
+    return x.at[along(index, dim)].set(value)
 
 
 @aten("scatter_add.default", whole=True)
@@ -152,16 +158,22 @@ def scatter_add(x: Array, dim: int, index: Array, src: Array) -> Array:
     return x.at[along(index, dim)].add(cropped(src, index))
 
 
-@aten("scatter.reduce", "scatter.value_reduce", whole=True)
-def scatter_into(x: Array, dim: int, index: Array, src: float | Array, reduce: str) -> Array:
+@aten("scatter.reduce", whole=True)
+def scatter_into(x: Array, dim: int, index: Array, src: Array, reduce: str) -> Array:
     """x with ``src`` added, or multiplied, at ``index`` along ``dim``."""
-    at, src = x.at[along(index, dim)], cropped(src, index)
-    return at.add(src) if reduce == "add" else at.multiply(src)
+    return scatter_number_into(x, dim, index, cropped(src, index), reduce)
 
 
-def cropped(src, index: Array):
-    """The part of ``src`` that is as large as ``index``; a number as it is."""
-    return src[tuple(slice(n) for n in index.shape)] if jnp.ndim(src) else src
+@aten("scatter.value_reduce", whole=True)
+def scatter_number_into(x: Array, dim: int, index: Array, value: float | Array, reduce: str) -> Array:
+    """x with ``value`` added, or multiplied, at ``index`` along ``dim``."""
+    at = x.at[along(index, dim)]
+    return at.add(value) if reduce == "add" else at.multiply(value)
+
+
+def cropped(src: Array, index: Array) -> Array:
+    """The part of ``src`` that is as large as ``index``."""
+    return src[tuple(slice(n) for n in index.shape)]
 
 
 @aten("scatter_reduce.two", whole=True)

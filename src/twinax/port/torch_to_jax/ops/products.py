@@ -33,6 +33,11 @@ def vector_product(x: Array, tensor: Array) -> Array:
     return x @ tensor
 
 
+@aten("vdot.default")
+def conjugate_product(x: Array, other: Array) -> Array:
+    return jnp.vdot(x, other)
+
+
 @aten("inner.default")
 def inner_product(x: Array, other: Array) -> Array:
     return jnp.inner(x, other)
