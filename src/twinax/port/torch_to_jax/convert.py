@@ -49,7 +49,7 @@ def convert(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, titl
     missing = _unsupported(made)
     if missing:
         raise CannotPort(
-            f"{type(module).__name__} cannot be ported: {len(missing)} of its operations have no counterpart.",
+            f"{type(module).__name__} cannot be ported: operations without a counterpart: {len(missing)}.",
             "Change these lines, or ask for the operations.",
             missing,
         )

@@ -54,6 +54,8 @@ def parse(text: str) -> tuple[Input, ...]:
         if match is None or dtype not in DTYPES or (match[3] and dtype != "int64"):
             raise BadInput(f"--input {part} cannot be read.", FORM)
         shape = tuple(int(size) for size in match[1].split("x"))
+        if 0 in shape:
+            raise BadInput(f"--input {part} states no example: a size is 0.", FORM)
         batched = not found or shape[0] == found[0].shape[0]
         found.append(Input(f"input_{len(found)}", shape, dtype, int(match[3] or 0), batched=batched))
     return tuple(found)
