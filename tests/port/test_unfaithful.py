@@ -47,7 +47,7 @@ def writes(self, x):
 
 
 REFUSED = {
-    "a parameter is changed": (follows, "a change of the parameter line.weight at Layer"),
+    "a parameter is changed": (follows, "changes its own parameters (line.weight)"),
     "lower precision": (mixed, "torch.autocast at test_unfaithful.py:"),
     "Python draws": (lambda self, x: self.line(x) * random.random(), "Python's random"),
     "its own generator": (seeded, "holds a Generator"),
@@ -102,3 +102,15 @@ def test_fixed_sizes_are_told():
     ported = convert(Layer(pictures), example({"x": (2, 3, 8, 8)}))
     assert "x.shape[2] == 8, x.shape[3] == 8" in ported.notes[0]
     assert "assert x.shape[2] == 8" in ported.source
+
+
+def once(self, x):
+    """What a second call finds done."""
+    with torch.no_grad():
+        self.line.weight.copy_(functional.normalize(self.line.weight, dim=1))
+    return self.line(x)
+
+
+def test_a_parameter_that_is_changed_once_and_for_all_is_told():
+    (note,) = convert(Layer(once), example({"x": (2, 6)})).notes
+    assert "line.weight" in note and "the same when called again" in note

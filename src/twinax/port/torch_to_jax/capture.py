@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 from twinax.errors import CannotPort, Unsupported
 from twinax.port.torch_to_jax.calling import changes, tensor_parameters
@@ -107,6 +108,11 @@ def _program(
         found, finite = exported(module, inputs, mode, lengths)
     program = Reader(found, first, mode == "train").program
     program.finite, program.functions, program.given, program.changed = finite, functions, given, changed
+    if program.moved and not _repeats(module, inputs):
+        raise CannotPort(
+            f"The model's forward changes its own parameters ({', '.join(program.moved[:3])}) in every call.",
+            "Hold what is changed as a buffer, or change it outside of forward.",
+        )
     program.guards = guards(found, list(inputs))
     names = list(inputs)
     closed = [(n, a) for n, t in inputs.items() for a in range(1, t.dim()) if a not in open_axes(t, lengths)]
@@ -115,6 +121,17 @@ def _program(
         fixed += [(n, 1) for n, t in inputs.items() if t.dim() in (2, 3)]
     program.guards += [f"i{names.index(n)}_{axis} == {inputs[n].shape[axis]}" for n, axis in fixed]
     return program
+
+
+def _repeats(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a second call gives what the first one gave, whatever that changed."""
+    module, found = copy.deepcopy(module), []
+    with torch.random.fork_rng(), torch.no_grad():
+        for _ in range(2):
+            torch.manual_seed(0)
+            leaves = tree_leaves(module(**{name: tensor.clone() for name, tensor in inputs.items()}))
+            found.append([leaf.clone() for leaf in leaves if isinstance(leaf, torch.Tensor)])
+    return all(torch.allclose(a, b, rtol=1e-9, atol=0, equal_nan=True) for a, b in zip(*found, strict=True))
 
 
 @contextmanager

@@ -92,8 +92,8 @@ def _run(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
     except Exception as error:
         lines = own_lines(error)
         raise CannotPort(
-            f"The model itself fails on these inputs in float64, in which it is ported: {type(error).__name__}: "
-            + first_line(error)
+            "The model itself fails on these inputs in float64, in which it is ported: "
+            + f"{type(error).__name__}: {first_line(error)}"
             + (f" ({lines[-1]})" if lines else ""),
             "State other inputs with --input or example_inputs(), or let its types follow its weights.",
         ) from error

@@ -30,6 +30,7 @@ def notes(module: nn.Module, programs: Mapping[str, Program]) -> tuple[str, ...]
         *_frozen(module),
         *(_own_backward(function) for function in functions.values()),
         *_finite(programs),
+        *_moved(programs),
         *_changed(programs),
         *_written(programs),
         *_drawn(statements),
@@ -85,6 +86,19 @@ def _changed(programs: Mapping[str, Program]) -> list[str]:
         "the value of one call."
         for name in names
     ]
+
+
+def _moved(programs: Mapping[str, Program]) -> list[str]:
+    names = list(dict.fromkeys(name for program in programs.values() for name in program.moved))
+    few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    told = (
+        f"The model's forward changes its own parameters ({few}), and gives the same when called again: "
+    )
+    return (
+        [told + "the port computes with the changed values, and leaves the parameters as they are."]
+        if names
+        else []
+    )
 
 
 def _written(programs: Mapping[str, Program]) -> list[str]:

@@ -116,6 +116,7 @@ class Program:
             second size.
         finite: Lines on which a branch asks whether numbers are finite: they were taken to be.
         written: Inputs that ``forward`` writes into.
+        moved: Parameters that ``forward`` changes, to what it computes with again when it is called again.
         changed: Attributes, by path and name, to which ``forward`` gives another number or text.
         functions: Of ``torch.autograd``, called with a backward of their own.
         given: Path of a module → names of ``forward``'s parameters that are given tensors, in their order.
@@ -133,6 +134,7 @@ class Program:
     guards: list[str] = field(default_factory=list)
     finite: tuple[Frame, ...] = ()
     written: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     functions: list[type] = field(default_factory=list)
     given: dict[str, tuple[str, ...]] = field(default_factory=dict)

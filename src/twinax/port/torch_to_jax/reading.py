@@ -13,7 +13,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils._pytree import TreeSpec
 
-from twinax.errors import CannotPort, Unsupported
+from twinax.errors import CannotPort
 from twinax.port.torch_to_jax.program import (
     DROPOUTS,
     DType,
@@ -218,7 +218,7 @@ class Reader:
                 assert isinstance(spec.target, str)
                 self.program.updates[self.first.get(spec.target, spec.target)] = value
             elif spec.kind == OutputKind.PARAMETER_MUTATION:
-                self._refuse_change(str(spec.target), value)
+                self.program.moved.append(str(spec.target))
             elif spec.kind == OutputKind.USER_INPUT_MUTATION:
                 self.program.written.append(str(spec.target))
             elif spec.kind == OutputKind.USER_OUTPUT:
@@ -226,17 +226,6 @@ class Reader:
         spec = self.exported.call_spec.out_spec
         assert spec is not None
         self.program.outputs = _nest(spec, iter(user))
-
-    def _refuse_change(self, parameter: str, value: Any) -> None:
-        made = (s for s in self.program.statements if isinstance(value, Ref) and value.name in s.results)
-        where = next((s.where for s in made), "")
-        change = Unsupported(
-            f"a change of the parameter {parameter}",
-            where,
-            "A forward that changes what is learned is not a function of it: hold it as a buffer, or change it "
-            "outside of forward.",
-        )
-        raise CannotPort("The model's forward changes its own parameters.", "", (change,))
 
     def _drop_unused(self) -> None:
         """Leave out what no result needs, and the counters of BatchNorm where nothing reads them."""
