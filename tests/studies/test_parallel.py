@@ -320,15 +320,20 @@ def test_a_proof_that_compared_nothing_is_no_proof(tmp_path):
 @pytest.mark.parametrize("verb", ["prove", "ready", "time_steps", "replay", "enlarge"])
 @pytest.mark.parametrize("side", ["torch", "jax"])
 def test_a_cell_that_fails_leaves_and_the_other_goes_on(tmp_path, side, verb):
-    whole = Conducted(tmp_path, fails={(side, "data", verb): "timed_out"})
+    whole = Conducted(tmp_path, FULL, fails={(side, "data", verb): "timed_out"})
     failed, other = whole.one(side, "data"), whole.one({"torch": "jax", "jax": "torch"}[side], "data")
     assert failed.outcome is Outcome.TIMED_OUT and f"failed at {verb}" in failed.message and failed.hint
     assert ("parity" in failed.measurements) == (verb != "prove")  # what was found so far is kept
     assert ("step_s" in failed.measurements) == (verb in ("replay", "enlarge"))
     assert other.outcome is Outcome.OK
-    clean = Conducted(tmp_path).one(other.cell.side, "data")
+    clean = Conducted(tmp_path, FULL).one(other.cell.side, "data")
     assert other.measurements["step_s"] == clean.measurements["step_s"]
     assert other.measurements["weak_step_s"] == clean.measurements["weak_step_s"]
+
+
+def test_a_quick_run_enlarges_no_batch(tmp_path):
+    record = Conducted(tmp_path).one("torch", "data")
+    assert record.measurements["step_s"] and "weak_step_s" not in record.measurements
 
 
 def test_calibration_that_fails_costs_no_strategy(tmp_path):
