@@ -91,14 +91,9 @@ def _changed(programs: Mapping[str, Program]) -> list[str]:
 def _moved(programs: Mapping[str, Program]) -> list[str]:
     names = list(dict.fromkeys(name for program in programs.values() for name in program.moved))
     few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    told = (
-        f"The model's forward changes its own parameters ({few}), and gives the same when called again: "
-    )
-    return (
-        [told + "the port computes with the changed values, and leaves the parameters as they are."]
-        if names
-        else []
-    )
+    told = f"The model's forward changes its own parameters ({few}), and gives the same when called again: "
+    told += "the port computes with the changed values, and leaves the parameters as they are."
+    return [told] if names else []
 
 
 def _written(programs: Mapping[str, Program]) -> list[str]:
