@@ -14,7 +14,9 @@ from twinax.testing import assert_twins_agree
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.mark.parametrize("name", ["encoder_pair", "functions_pair", "equinox_pair"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("encoder_pair", marks=pytest.mark.slow), "functions_pair", "equinox_pair"]
+)
 def test_right_examples_hold(name: str, tmp_path: Path) -> None:
     assert_twins_agree(EXAMPLES / f"{name}.py", folder=tmp_path / "run")
     (found,) = [r.measurements for r in Run.load(tmp_path / "run").records if "checks" in r.measurements]

@@ -287,6 +287,7 @@ def test_a_wrong_step_in_two_processes_is_seen(processes: Ranks, name: str, stra
     assert not processes.run(step, name, strategy, "sgd", fault)[0] <= 1e-3
 
 
+@pytest.mark.slow
 def test_batch_norm_over_shares_of_the_batch(devices: Ranks):
     """It is what one device does on one share after another, and not what it does on the whole batch."""
     ((of_shares, of_whole, held, alone),) = devices.run(local_batch_norm)

@@ -76,6 +76,7 @@ def test_work_is_counted_by_module_with_what_it_holds():
     assert tree["layer"]["operations"] == 1 and tree[""]["operations"] > 2
 
 
+@pytest.mark.slow
 def test_kernels_of_both_passes_are_counted():
     model = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
     x = torch.randn(3, 4)

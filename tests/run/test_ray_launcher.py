@@ -268,6 +268,7 @@ def test_a_file_that_a_machine_lacks_is_refused(launcher, tmp_path):
     assert "shares" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_parity_of_a_real_twin(launcher, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_launcher, "run_group", ray_task.run_group)
     info, options = zoo.resolve("xor").info, Options(quick=True)

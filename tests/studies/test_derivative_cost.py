@@ -24,7 +24,7 @@ def measured(twin: Twin, folder) -> dict[str, dict]:
     return found
 
 
-SLOW = ("bert", "bert/encoder", "lstm", "resnet50", "gru", "svm/linear", "svm/regressor", "xor/logistic")
+SLOW = ("bert", "bert/encoder", "lstm", "resnet50", "gru", "svm", "svm/linear", "svm/regressor", "xor/logistic")
 """Large, or alike to another twin in what is differentiated."""
 ONE_MODULE = ("xor", "svm")  # nothing is repeated in it, so nothing can be rematerialised
 

@@ -68,7 +68,7 @@ def drawn(kind, rows, queries, features, seed):
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("metric", METRICS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     kind=st.sampled_from(["normal", "grid", "duplicated"]),
     rows=st.sampled_from([5, 33, 300]),
