@@ -170,6 +170,7 @@ CASES = [
     ("resnet50", "pipeline", 2),
     ("xor", "data", 2),
     ("xor", "fully_sharded", 2),
+    ("xor", "tensor", 1),
     ("xor", "tensor", 2),
     ("xor", "pipeline", 2),
     ("pair", "fully_sharded", 2),

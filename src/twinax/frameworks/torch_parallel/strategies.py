@@ -190,7 +190,8 @@ def shard_layers(model: nn.Module, mesh: DeviceMesh, plan: Plan) -> Replicated:
                 f"{path} cannot be sharded by {how}: its {width} features do not divide by {ranks} ranks.",
                 "Use a number of ranks that divides them, or leave the layer out of the plan.",
             )
-        if not plan and layer.out_features % ranks == 0 and uses[f"{path}.weight"] == 1:
+        several = layer.out_features > 1  # DTensor drops an axis of size 1, which every size of group divides
+        if not plan and several and layer.out_features % ranks == 0 and uses[f"{path}.weight"] == 1:
             styles[path] = ColwiseParallel(output_layouts=Replicate())
         elif how == "column":
             styles[path] = ColwiseParallel(use_local_output=False)
