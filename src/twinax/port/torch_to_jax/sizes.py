@@ -58,11 +58,14 @@ def computed_with(module: nn.Module, inputs: Mapping[str, Tensor], closed: Seque
     if own is None:  # numbers decide what it does: nothing is known of its sizes
         return list(closed)
     moved: dict[int, set[int]] = defaultdict(set)
+    ran: set[Axis] = set()
     for axes in _together(inputs, closed):
-        for other_size in OTHERS:
+        others = OTHERS[:1] if ran.issuperset(axes) else OTHERS  # alone for the sake of ratios: one will do
+        for other_size in others:
             other = _run(module, inputs, dict.fromkeys(axes, other_size))
             if other is not None and _differ(own, other, moved):
                 found |= set(axes)
+            ran |= set(axes) if other is not None else set()
     return [axis for axis in closed if axis in found]
 
 
