@@ -54,17 +54,29 @@ class Twice(nn.Module):
         return self.norm(self.norm(input) * 2 + 1)
 
 
+class Read(nn.Module):
+    """Reads the statistics that its layer has just moved."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, input):
+        return self.norm(input) + self.norm.running_mean
+
+
 @pytest.mark.parametrize(
     ("module", "exports"),
     [
         (nn.Sequential(*layers()), 1),
         (Always(), 1),
         (Twice(), 1),
+        (Read(), 2),
         (nn.Linear(3, 2), 1),
         (nn.Sequential(nn.Linear(3, 3), Own()), 2),
         (Overridden(*layers()), 2),
     ],
-    ids=["layers", "always", "twice", "one mode", "own", "overridden"],
+    ids=["layers", "always", "twice", "read", "one mode", "own", "overridden"],
 )
 def test_what_is_derived_is_what_is_exported(module, exports, monkeypatch):
     asked = []

@@ -122,3 +122,16 @@ def test_as_many_features_as_pixels_hide_nothing(name):
     module[1].conv, module[1].norm = nn.Identity(), nn.Identity()
     found = computed_with(module.eval(), {"input": torch.randn(2, 4, 4, 4)}, [("input", a) for a in (1, 2, 3)])
     assert found == [("input", axis) for axis in axes]
+
+
+def bounded(x):
+    assert max(x.shape[2:]) <= 12  # its table has no more
+    return x * (x.shape[2] / x.shape[3])
+
+
+@pytest.mark.parametrize(
+    "compute", [bounded, lambda x: x * (1 + x.shape[2] % x.shape[3])], ids=["bounded", "a rest"]
+)
+def test_relations_of_sizes_are_found_where_some_sizes_do_not_run(compute):
+    found = computed_with(Model(compute).eval(), example({"x": (2, 1, 8, 8)}), [("x", 2), ("x", 3)])
+    assert found == [("x", 2), ("x", 3)]

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from twinax.errors import CannotPort
-from twinax.port.torch_to_jax import convert
+from twinax.port.torch_to_jax import convert, obstacles
 
 
 class Layer(nn.Module):
@@ -114,3 +114,27 @@ def once(self, x):
 def test_a_parameter_that_is_changed_once_and_for_all_is_told():
     (note,) = convert(Layer(once), example({"x": (2, 6)})).notes
     assert "line.weight" in note and "the same when called again" in note
+
+
+class Unused(nn.Module):
+    """Has a buffer that is called as the input is, and is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.ones(4))
+        self.sort = nn.ParameterList([nn.Parameter(torch.rand(4)) for _ in range(2)])
+
+    def forward(self, mask):
+        values, places = torch.sort(mask, -1)
+        return values * self.sort[0] + places * self.sort[1]
+
+
+def test_names_of_weights_that_are_used_alone_are_kept_free():
+    source = convert(Unused(), example({"mask": (2, 4)})).source
+    assert "jnp.sort(" in source or "argsort" in source
+    assert all(source.count(f"self.sort[{i}][...]") == 1 for i in (0, 1))
+
+
+def test_what_is_refused_does_not_pass_a_check():
+    with pytest.raises(CannotPort, match="returns no floats"):
+        obstacles(Layer(lambda self, x: self.line(x).argmax(-1)), example({"x": (2, 6)}))

@@ -137,6 +137,7 @@ class _Work:
         self.crew, self.stage, self.options = crew, stage, options
         self.verdict = Verdict()
         self.floors: dict[str, dict[str, float]] = {}
+        self.steady: dict[str, bool] = {}
         name = crew.info.name
         self.cells = [_cell(name, "torch", "eager", PARITY_BATCH), _cell(name, "both", "compare", 1)]
         if "jax" in installed_sides():
@@ -162,6 +163,7 @@ class _Work:
             self.crew.say(f"proving it in {mode} mode, float64")
             told = self.torch.call("evaluate", output=files[mode]["torch"], again=True, **_setting(mode))
             self.verdict.steady(mode, {"torch": told["changed"]})
+            self.steady[mode] = not told["changed"]
             self.jax.receive()
             compared = self._judged(mode, files[mode], told)
             unproved = unproved or (self._unproved(compared["gradients"], mode) if mode == "eval" else [])
@@ -197,8 +199,6 @@ class _Work:
         compared = self._compared(files)
         self.verdict.backward = told["gradients"]
         setting, noise = f"{mode} mode, float64", self._noise(mode)
-        if told["changed"]:  # what moves by itself tells nothing of rounding
-            noise = lambda kind, names: {}  # noqa: E731
         for kind in SINGLE:
             if compared[kind]:
                 errors = self.verdict.judged(kind, compared[kind], setting, noise)
@@ -211,8 +211,10 @@ class _Work:
 
         def noise(kind: str, names: Sequence[str]) -> Mapping[str, float]:
             unknown = [name for name in names if name not in kept]
-            if kind != "gradients" or not unknown:
-                return kept if kind == "gradients" else {}
+            if kind != "gradients" or not self.steady[mode]:  # what moves by itself tells nothing of rounding
+                return {}
+            if not unknown:
+                return kept
             kept.update(self.torch.call("noise", names=unknown, train=mode == "train").get("gradients", {}))
             return kept
 

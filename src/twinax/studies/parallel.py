@@ -232,6 +232,8 @@ class Contest:
         self.ended: list[Record] = []
 
     def run(self) -> Iterator[Record]:
+        for cell in list(self.cells):
+            self._attempt(cell, self._have_reason)
         with contextlib.suppress(CellFailed):  # who did not start says so when it is asked
             self.crew.start(*self.cells)
         for work in (self._prove, self._ready):
@@ -265,11 +267,13 @@ class Contest:
         where = f"{cell.ranks} ranks" if cell.processes == cell.ranks else f"{cell.ranks} devices, one process"
         self.crew.say(f"{cell.side}, {STRATEGIES[cell.mode]}, {where}: {text}")
 
+    def _have_reason(self, cell: Cell) -> None:
+        if cell.mode == "data_local" and not self.singles.batch_norm[cell.side]:
+            raise CellFailed("skipped", "The model has no BatchNorm: it is data parallel.", "", cell)
+
     def _prove(self, cell: Cell) -> None:
         how = "quick" if self.crew.options.quick else "full"
         batch_norm = self.singles.batch_norm[cell.side]
-        if cell.mode == "data_local" and not batch_norm:
-            raise CellFailed("skipped", "The model has no BatchNorm: it is data parallel.", "", cell)
         part = 0
         if batch_norm and cell.ranks > 1:
             part = {"data_local": cell.ranks, "pipeline": micro_batch_count(cell)}.get(cell.mode, 0)

@@ -234,9 +234,10 @@ class JaxParallelRunner(ParallelRunner):
         return known or self._compiled(self.engine.place_data(data), self._carry(self._start, TIMED))
 
     def prepare(self, batches: Sequence[Arrays]) -> Callable[[int], None]:
-        placed = [self.engine.place_data(self._ready(batch)) for batch in batches]
+        first = self.engine.place_data(self._ready(batches[0]))
         carry = self._carry(self._start, TIMED)
-        program = self._compiled(placed[0], carry).program
+        program = self._compiled(first, carry).program
+        placed = [first, *(self.engine.place_data(self._ready(batch)) for batch in batches[1:])]
 
         def call(i: int) -> None:
             nonlocal carry

@@ -59,7 +59,9 @@ def changes(module: nn.Module) -> Iterator[list[str]]:
 
     def leave(*_: object) -> None:
         after = _attributes(module)
-        found[:] = [name for name in before if name in after and before[name] != after[name]]
+        kept = {name: after[name] for name in before if name in after and name not in found}
+        # NaN is not equal to itself
+        found.extend(name for name, value in kept.items() if value != before[name] and value == value)
 
     hooks = module.register_forward_pre_hook(enter), module.register_forward_hook(leave)
     try:

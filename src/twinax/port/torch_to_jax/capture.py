@@ -69,6 +69,8 @@ def followed(
             with _no_collection():
                 programs[mode] = way.along(lambda mode=mode: _program(wide, examples, mode, first))
         except CannotPort as error:
+            if not error.unsupported:
+                raise
             end = (replace(one, hint=f"{one.hint} {BEHIND}") for one in error.unsupported)
             found |= dict.fromkeys([*way.branches, *end])
         found |= way.branches
@@ -77,7 +79,7 @@ def followed(
 
 def _wide(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     """A copy of the module and its inputs in float64, unless it is none that can be ported."""
-    averaging = [path for path, one in module.named_modules() if _averages_all(one)]
+    averaging = [path or type(one).__name__ for path, one in module.named_modules() if _averages_all(one)]
     if averaging:
         raise CannotPort(
             f"{averaging[0]} averages its statistics over all batches that it saw (momentum=None).",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from twinax.port.torch_to_jax.program import (
     Size,
     Statement,
     Value,
-    is_torch,
+    is_own,
     refs,
 )
 from twinax.port.torch_to_jax.tree import Call, Update
@@ -299,15 +299,18 @@ class _Reader:
             return found
         unknown = [str(s) for s in size.expression.free_symbols if not self._known(str(s))]
         if unknown:
-            self._refuse("It depends on the data: make it depend on shapes.")
+            what = "The model computes with numbers that it reads from arrays."
+            self._refuse(what, "It depends on the data: make it depend on shapes.")
         told = python_text(size.expression)
         if "torch." in told:
-            self._refuse("Python has no counterpart of this expression of sizes.")
+            self._refuse(
+                "The model computes with sizes in a way that has no counterpart.", "Write it otherwise."
+            )
         return re.sub(r"\b[a-z]+\d+\b", lambda m: self._known(m.group()) or m.group(), told)
 
-    def _refuse(self, hint: str) -> None:
+    def _refuse(self, what: str, hint: str) -> NoReturn:
         reason = Unsupported(NUMBER, str(_origin(self.piece) or ""), hint)
-        raise CannotPort("The model computes with numbers that it reads from arrays.", "", (reason,))
+        raise CannotPort(what, "", (reason,))
 
     def _known(self, size: str) -> str:
         usual = self.symbols.get(size, "")
@@ -331,7 +334,7 @@ def _origin(piece: Statement | Call | Update | None) -> Frame | None:
     while isinstance(piece, Call):
         piece = piece.body[0]
     frames = piece.frames if isinstance(piece, Statement) else ()
-    return next((f for f in reversed(frames) if not is_torch(f.file)), None)
+    return next((f for f in reversed(frames) if is_own(f.file)), None)
 
 
 def python_text(expression: Any) -> str:

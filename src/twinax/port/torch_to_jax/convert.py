@@ -53,11 +53,6 @@ def convert(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, titl
             "Change these lines, or ask for the operations.",
             missing,
         )
-    if not _floats(programs["eval"]):
-        raise CannotPort(
-            f"{type(module).__name__} returns no floats: there is nothing that a proof could differentiate.",
-            "Return its scores too, and choose among them outside.",
-        )
     from twinax.port.torch_to_jax.notes import fixed, notes
     from twinax.port.torch_to_jax.source import source
 
@@ -109,6 +104,11 @@ def _understood(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> 
             made, root = classes(module, programs)
         except CannotPort:
             raise error from None
+    if not _floats(programs["eval"]):
+        raise CannotPort(
+            f"{type(module).__name__} returns no floats: there is nothing that a proof could differentiate.",
+            "Return its scores too, and choose among them outside.",
+        )
     root.inputs = programs["eval"].inputs
     root.guards = needed(guard for program in programs.values() for guard in program.guards)
     return made, root, programs

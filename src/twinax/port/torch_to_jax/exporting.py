@@ -61,23 +61,27 @@ class Faithful(FunctionMode):
     """
 
     def __enter__(self) -> Self:
-        self._drawn = _random_states()
+        self._drawn, self._mixed = _random_states(), _autocast()
         return super().__enter__()
 
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)
         if raised[0] is None and _random_states() != self._drawn:
             raise CannotPort(
-                "The model's forward draws with Python's random, or NumPy's: a port would repeat one draw.",
+                "The model's forward draws with Python's random, or NumPy's: a port would repeat what it drew.",
                 "Draw with torch.rand and its like, and choose with torch.where.",
             )
 
     def called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+        if _autocast() != self._mixed:
             hint = "A port computes in the weights' dtype: take autocast out of forward."
             one = Unsupported("torch.autocast", str(own_line()), hint)
-            raise CannotPort("The model's forward turns on lower precision by itself.", "", (one,))
+            raise CannotPort("The model's forward changes its precision by itself.", "", (one,))
         return func(*args, **kwargs)
+
+
+def _autocast() -> tuple[bool, ...]:
+    return tuple(torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
 
 
 def _random_states() -> tuple[str, str]:

@@ -39,7 +39,7 @@ def guards(exported: torch.export.ExportedProgram, names: list[str]) -> list[str
         names: Of the inputs, in order: ``i0``, ``i1`` …
     """
     named = lambda size: f"i{names.index(size.group(1))}_{size.group(2)}"  # noqa: E731
-    return [SIZE.sub(named, text) for text in exported._guards_code]
+    return [SIZE.sub(named, text).replace("torch.sym_float(", "float(") for text in exported._guards_code]
 
 
 def needed(found: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from twinax.port.torch_to_jax.code import ATTENTION, DROPOUT
-from twinax.port.torch_to_jax.program import Program, Ref, Statement, keep_used
+from twinax.port.torch_to_jax.program import Program, Ref, Statement, keep_used, refs
 
 BATCH_NORM = "_native_batch_norm_legit_functional.default"
 IN_EVAL = "_native_batch_norm_legit_no_training.default"
@@ -48,11 +48,20 @@ def eval_follows(module: nn.Module, readers: set[type], train: Program) -> bool:
     usual = all(
         type(one).train is nn.Module.train and type(one).eval is nn.Module.eval for one in module.modules()
     )
-    return usual and readers <= set(KNOWN.values()) and all(map(_is_plain, train.statements))
+    known = readers <= set(KNOWN.values()) and _is_kept_apart(train)
+    return usual and known and all(map(_is_plain, train.statements))
+
+
+def _is_kept_apart(train: Program) -> bool:
+    """Whether new running statistics go to the layers' next calls and to the buffers alone."""
+    norms = [s for s in train.statements if s.op == BATCH_NORM]
+    statistics = {Ref(name) for s in norms for name in s.results[3:5] if name}
+    others = [(s.args, tuple(s.kwargs.values())) for s in train.statements if s.op != BATCH_NORM]
+    return not statistics & set(refs((train.outputs, tuple(others))))
 
 
 def _is_plain(statement: Statement) -> bool:
-    """Whether it does not drop outside of layers, nor average over all batches."""
+    """Whether it does not drop outside of layers."""
     if statement.op == DROPOUT:
         return _layer(statement) is nn.Dropout
     if statement.op == ATTENTION:

@@ -39,10 +39,14 @@ def notes(module: nn.Module, programs: Mapping[str, Program]) -> tuple[str, ...]
 
 
 def fixed(root: Instance, program: Program) -> list[str]:
-    """Sizes of inputs that must be those of the example; so many features of an example need no words."""
+    """Sizes of inputs that must be those of the example; so many features (batch, features) need no words."""
     matches = (re.fullmatch(r"i(\d+)\.shape\[(\d+)\] == (\d+)", guard) for guard in root.guards)
     found = [(root.inputs[int(m[1])], m[2], m[3]) for m in matches if m]
-    told = [f"{n}.shape[{axis}] == {size}" for n, axis, size in found if len(program.values[n].shape) > 2]
+    told = [
+        f"{name}.shape[{axis}] == {size}"
+        for name, axis, size in found
+        if len(program.values[name].shape) > 2 or not program.values[name].dtype.startswith("float")
+    ]
     return [f"Sizes that it is for, and no others: {', '.join(told)}."] if told else []
 
 
@@ -53,9 +57,8 @@ def _counted(module: nn.Module) -> list[str]:
 
 def _frozen(module: nn.Module) -> list[str]:
     frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
-    few = ", ".join(frozen[:3]) + (", …" if len(frozen) > 3 else "")
-    told = f"{len(frozen)} parameters are frozen in PyTorch ({few}). In JAX that is the optimizer's affair: "
-    return [told + "the port, its proof and its studies differentiate them as well."] if frozen else []
+    told = f"{len(frozen)} parameters are frozen in PyTorch ({_few(frozen)}). In JAX that is the optimizer's "
+    return [f"{told}affair: the port, its proof and its studies differentiate them as well."] if frozen else []
 
 
 def _own_backward(function: type) -> str:
@@ -80,19 +83,19 @@ def _finite(programs: Mapping[str, Program]) -> list[str]:
 
 
 def _changed(programs: Mapping[str, Program]) -> list[str]:
-    names = dict.fromkeys(name for program in programs.values() for name in program.changed)
-    return [
-        f"The model's forward changes its own {name}, which is Python's and no buffer: the port computes with "
-        "the value of one call."
-        for name in names
-    ]
+    names = list(dict.fromkeys(name for program in programs.values() for name in program.changed))
+    told = f"The model's forward changes what it keeps in Python ({_few(names)}), which is no buffer: the port "
+    return [f"{told}computes with the values of one call."] if names else []
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _moved(programs: Mapping[str, Program]) -> list[str]:
     names = list(dict.fromkeys(name for program in programs.values() for name in program.moved))
-    few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    told = f"The model's forward changes its own parameters ({few}), and gives the same when called again: "
-    told += "the port computes with the changed values, and leaves the parameters as they are."
+    told = f"The model's forward changes its own parameters ({_few(names)}), and gives the same when called "
+    told += "again: the port computes with the changed values, and leaves the parameters as they are."
     return [told] if names else []
 
 

@@ -185,12 +185,13 @@ def frames_of(text: str) -> Iterator[Frame]:
 
 def is_torch(file: str) -> bool:
     """Whether a line is of torch itself, as it lies here or where a program was saved."""
-    return file.startswith((_torch_folder(), "torch/")) or "-packages/torch/" in file
+    installed = any(f"/{kind}-packages/torch/" in file for kind in ("site", "dist"))
+    return installed or file.startswith((_torch_folder(), "torch/"))
 
 
 def is_own(file: str) -> bool:
     """Whether a line is the model's own: neither torch's, nor of a graph that torch made, nor ours."""
-    return not is_torch(file) and not file.startswith((PORT, "<eval_with_key>"))
+    return not is_torch(file) and not file.startswith((PORT, "<eval_with_key>", "<string>"))
 
 
 @cache

@@ -52,7 +52,7 @@ class Reader:
         self.values: dict[fx.Node, Any] = {}  # node → Ref, Size, number, or a tuple of these
         self.constants = {**exported.constants, **dict(exported.named_buffers())}
         self.exported, self.first = exported, first
-        self.taken = {*first, *self.constants, *first.values()}
+        self.taken: set[str] = set()  # names of weights that are used
         placeholders = [n for n in exported.graph.nodes if n.op == "placeholder"]
         for node, spec in zip(placeholders, exported.graph_signature.input_specs, strict=True):
             self._placeholder(node, spec)
@@ -69,7 +69,7 @@ class Reader:
         if spec.kind == InputKind.USER_INPUT:
             if node.name in self.taken:
                 raise CannotPort(
-                    f"An input and a parameter of the model are both called {node.name}.", "Rename one of them."
+                    f"An input and a weight of the model are both called {node.name}.", "Rename one of them."
                 )
             if "val" in node.meta and isinstance(node.meta["val"], torch.Tensor):
                 self.program.inputs.append(node.name)
@@ -77,7 +77,10 @@ class Reader:
             else:
                 self.values[node] = spec.arg.value if hasattr(spec.arg, "value") else None
             return
+        if not node.users:
+            return
         name = self.first.get(spec.target, spec.target)
+        self.taken.add(name)
         persistent = spec.kind == InputKind.PARAMETER or (spec.kind == InputKind.BUFFER and spec.persistent)
         if persistent:
             self.program.weights.add(name)
@@ -134,7 +137,10 @@ class Reader:
 
     def _result(self, node: fx.Node) -> str:
         """The node's name; not that of a weight of the model itself, such as ``mean``."""
-        return f"{node.name}_result" if node.name in self.taken else node.name
+        name = node.name
+        while any(one == name or one.startswith(f"{name}.") for one in self.taken):
+            name += "_result"
+        return name
 
     def _statement(self, node: fx.Node, name: str, value: Any) -> None:
         if isinstance(value, tuple | list):

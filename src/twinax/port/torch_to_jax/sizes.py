@@ -32,6 +32,8 @@ SIZED = ("native_group_norm",)
 Axis = tuple[str, int]
 """An input by name, and one of its axes."""
 OTHERS: tuple[Callable[[int], int], ...] = (lambda n: 2 * n, lambda n: n + 1)
+ALONE: Callable[[int], int] = lambda n: 2 * n + 1  # noqa: E731
+"""Shows in quotient, ratio and rest of two sizes of which the other one stays."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,12 @@ def computed_with(module: nn.Module, inputs: Mapping[str, Tensor], closed: Seque
     moved: dict[int, set[int]] = defaultdict(set)
     ran: set[Axis] = set()
     for axes in _together(inputs, closed):
-        others = OTHERS[:1] if ran.issuperset(axes) else OTHERS  # alone for the sake of ratios: one will do
-        for other_size in others:
+        for other_size in (ALONE, *OTHERS) if len(axes) == 1 else OTHERS:
             other = _run(module, inputs, dict.fromkeys(axes, other_size))
             if other is not None and _differ(own, other, moved):
                 found |= set(axes)
+            if other is not None and other_size is ALONE and axes[0] in ran:
+                break  # the others have been tried in company
             ran |= set(axes) if other is not None else set()
     return [axis for axis in closed if axis in found]
 

@@ -75,13 +75,17 @@ def seeded(make: Callable[[], Any], seed: int) -> nn.Module:
     made = make().eval()
     others = {n: t for n, t in made.state_dict().items() if t.is_floating_point() and t.dtype != torch.float32}
     made = made.float()
-    if others:
-        _OTHERS[made] = others
+    if others:  # of narrow ones the type is enough: float32 holds their numbers
+        wide = torch.float64
+        _OTHERS[made] = {n: t if t.dtype == wide else torch.empty(0, dtype=t.dtype) for n, t in others.items()}
     return made
 
 
 def other_weights(module: nn.Module) -> Mapping[str, Tensor]:
-    """Weights, by name, of a module from :func:`seeded` that were of another type of floats, as they were."""
+    """Weights, by name, of a module from :func:`seeded` that were of another type of floats.
+
+    float64 ones as they were; of narrower ones an empty tensor of their type.
+    """
     return _OTHERS.get(module, {})
 
 
