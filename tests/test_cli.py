@@ -349,6 +349,7 @@ def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path, how):
     assert "Traceback" not in process.stderr.read() and process.wait() in (0, 1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_can_be_read_and_continued(tmp_path):
     folder = tmp_path / "run"
     process = subprocess.Popen(

@@ -56,6 +56,7 @@ def test_every_parameter_is_compared_in_every_step(name, clean):
     assert {row["name"] for row in found["gradients"]} == set(parameters)
 
 
+@pytest.mark.slow
 def test_the_proof_depends_on_the_seed_and_on_nothing_else(tmp_path):
     twin = small("xor")
     runs = [prove(twin, tmp_path, options=Options(quick=True, seed=s)).measurements for s in (0, 0, 1)]
