@@ -138,3 +138,11 @@ def test_names_of_weights_that_are_used_alone_are_kept_free():
 def test_what_is_refused_does_not_pass_a_check():
     with pytest.raises(CannotPort, match="returns no floats"):
         obstacles(Layer(lambda self, x: self.line(x).argmax(-1)), example({"x": (2, 6)}))
+
+
+def test_a_fraction_of_a_batch_asserts_in_python():
+    def stretched(self, x):
+        return self.line(x) * int(x.shape[0] * 1.5)
+
+    source = convert(Layer(stretched), example({"x": (3, 6)})).source
+    assert "torch." not in source.partition("class Layer")[2]

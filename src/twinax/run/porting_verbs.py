@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from twinax.port.torch_to_jax.convert import Ported
 
-WIDE = "Weights are float64 ({}): set jax_enable_x64, without which JAX has none and rounds them to float32."
+WIDE = "Weights in float64: {}. Set jax_enable_x64, without which JAX has none and rounds them to float32."
 NARROW = (
     "PyTorch has weights in {}; weights.safetensors holds the same numbers in float32, in which the port "
     "computes, more exactly than PyTorch."
@@ -72,7 +72,7 @@ def _with_own_types(ported: Ported, module: nn.Module) -> Ported:
     held = {n: t for n, t in others.items() if n in ported.weights}
     kept = {n: t.cpu().numpy() for n, t in held.items() if t.element_size() == 8}
     narrow = sorted({str(t.dtype).removeprefix("torch.") for t in held.values() if t.element_size() < 4})
-    notes = [WIDE.format(", ".join([*kept][:3]) + (", …" if len(kept) > 3 else ""))] if kept else []
+    notes = [WIDE.format(len(kept))] if kept else []
     notes += [NARROW.format(" and ".join(narrow))] if narrow else []
     return replace(ported, weights=ported.weights | kept, notes=(*ported.notes, *notes))
 

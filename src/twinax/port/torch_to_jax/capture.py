@@ -20,6 +20,7 @@ from twinax.port.torch_to_jax.following import Way
 from twinax.port.torch_to_jax.gradients import own_backwards
 from twinax.port.torch_to_jax.guards import guards
 from twinax.port.torch_to_jax.modes import eval_follows, in_eval, readers_of_mode
+from twinax.port.torch_to_jax.naming import few
 from twinax.port.torch_to_jax.program import MODES, Program
 from twinax.port.torch_to_jax.reading import Reader
 from twinax.port.torch_to_jax.sizes import computed_with
@@ -112,7 +113,7 @@ def _program(
     program.finite, program.functions, program.given, program.changed = finite, functions, given, changed
     if program.moved and not _repeats(module, inputs):
         raise CannotPort(
-            f"The model's forward changes its own parameters ({', '.join(program.moved[:3])}) in every call.",
+            f"The model's forward changes its own parameters ({few(program.moved)}) in every call.",
             "Hold what is changed as a buffer, or change it outside of forward.",
         )
     program.guards = guards(found, list(inputs))

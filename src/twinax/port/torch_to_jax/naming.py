@@ -7,7 +7,7 @@ import inspect
 import keyword
 import linecache
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -114,3 +114,8 @@ def _assignments(file: str) -> dict[int, list[str]]:
 
 def _targets(file: str, line: int) -> list[str]:
     return _assignments(file).get(line, [])
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of some names, as many as a sentence bears."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twinax.port.torch_to_jax import table
+from twinax.port.torch_to_jax.naming import few
 from twinax.port.torch_to_jax.program import DROPOUTS, Program, Statement
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _counted(module: nn.Module) -> list[str]:
 
 def _frozen(module: nn.Module) -> list[str]:
     frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
-    told = f"{len(frozen)} parameters are frozen in PyTorch ({_few(frozen)}). In JAX that is the optimizer's "
+    told = f"{len(frozen)} parameters are frozen in PyTorch ({few(frozen)}). In JAX that is the optimizer's "
     return [f"{told}affair: the port, its proof and its studies differentiate them as well."] if frozen else []
 
 
@@ -84,17 +85,13 @@ def _finite(programs: Mapping[str, Program]) -> list[str]:
 
 def _changed(programs: Mapping[str, Program]) -> list[str]:
     names = list(dict.fromkeys(name for program in programs.values() for name in program.changed))
-    told = f"The model's forward changes what it keeps in Python ({_few(names)}), which is no buffer: the port "
+    told = f"The model's forward changes what it keeps in Python ({few(names)}), which is no buffer: the port "
     return [f"{told}computes with the values of one call."] if names else []
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _moved(programs: Mapping[str, Program]) -> list[str]:
     names = list(dict.fromkeys(name for program in programs.values() for name in program.moved))
-    told = f"The model's forward changes its own parameters ({_few(names)}), and gives the same when called "
+    told = f"The model's forward changes its own parameters ({few(names)}), and gives the same when called "
     told += "again: the port computes with the changed values, and leaves the parameters as they are."
     return [told] if names else []
 
