@@ -57,10 +57,32 @@ def unaveraged(membership) -> list[float]:
         data.DistributedDataParallel = wrapper
 
 
-def test_torchrun_starts_them(expected: list[float]):
-    program = Path(str(torch_side.__file__)).with_name("data.py")
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    start += ["--local-ranks-filter", "0"]  # two ranks' lines would run into each other
-    done = subprocess.run([*start, str(program)], capture_output=True, text=True, timeout=120)
+def test_torchrun_starts_them(tmp_path: Path, expected: list[float]):
+    for attempt in range(3):
+        logs = tmp_path / str(attempt)
+        done = torchrun("data.py", logs)
+        if not any(ABORTED in text for text in written(logs, "stderr")):
+            break
     assert done.returncode == 0, done.stderr
-    assert [float(line) for line in done.stdout.split()] == pytest.approx(expected, rel=1e-5)
+    ranks = written(logs, "stdout")
+    assert len(ranks) == 2
+    for lines in ranks:
+        assert [float(line) for line in lines.split()] == pytest.approx(expected, rel=1e-5)
+
+
+# PyTorch's: a thread of gloo that lets go of its last collective while Python ends is killed for it (before
+# Python 3.14), and the process with it. One in ten on a busy machine; the program has done its work by then.
+ABORTED = "terminate called without an active exception"
+
+
+def torchrun(program: str, logs: Path) -> subprocess.CompletedProcess[str]:
+    """Start the program in two processes, each of which writes to files of its own."""
+    path = Path(str(torch_side.__file__)).with_name(program)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    start += ["--redirects", "3", "--log-dir", str(logs), str(path)]
+    return subprocess.run(start, capture_output=True, text=True, timeout=120)
+
+
+def written(logs: Path, stream: str) -> list[str]:
+    """What each rank wrote."""
+    return [path.read_text() for path in logs.rglob(f"{stream}.log")]
