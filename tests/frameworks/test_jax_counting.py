@@ -102,6 +102,18 @@ LINES = {
 }
 
 
+def test_on_a_cpu_an_instruction_says_over_how_many_arrays_it_is():
+    reduced = f"%x = (f32[8]{{0}}, f32[2]{{0}}, f32[8]{{0}}) all-reduce(%a, %b, %c), {ALL}, to_apply=%add"
+    scattered = "%y = (f32[2]{0}, f32[1]{0}) reduce-scatter(%a, %b), replica_groups=[1,4]<=[4]"
+    turned = LINES["all-to-all in parts"][0].replace("%x", "%z")
+    found = collectives(program(reduced, scattered, turned), apart=True)
+    assert set(found) == {
+        Traffic("all_reduce", 72, 4, 1, arrays=3),
+        Traffic("reduce_scatter", 48, 4, 1, arrays=2),
+        Traffic("all_to_all", 32, 4, 1),
+    }
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_an_instruction(line: str):
     text, expected = LINES[line]

@@ -93,6 +93,14 @@ def test_a_collective_of_one_rank_costs_nothing():
     assert NODES.total([Message("all_reduce", 1e9, 1, 5)]) == 0.0
 
 
+def test_arrays_that_travel_one_by_one_each_have_their_latency():
+    known = Measured({("all_reduce", 4): Law(4e-4, 3e-9)})
+    assert known.seconds(Message("all_reduce", 1e6, 4, 1, arrays=5)) == pytest.approx(5 * 4e-4 + 3e-3)
+    assert known.seconds(Message("all_reduce", 1e6, 2, 1, arrays=5)) == pytest.approx(5 * 2e-4 + 2e-3)
+    together = Message("all_reduce", 1e6, 2, 1)
+    assert NODES.seconds(replace(together, arrays=5)) == NODES.seconds(together)
+
+
 def test_what_was_not_measured_follows_from_what_was():
     known = Measured({("all_reduce", 4): Law(4e-4, 3e-9)})
     assert known.seconds(Message("all_reduce", 100, 4, 1)) == pytest.approx(4e-4 + 3e-7)

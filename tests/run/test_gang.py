@@ -65,12 +65,13 @@ def test_each_process_writes_a_log_of_its_own(crew, tmp_path):
 @pytest.mark.parametrize(
     ("processes", "cores", "threads", "expected"),
     [
-        (2, [0, 1], None, [[0], [1]]),
-        (4, [0, 1], None, [[0], [1], [0], [1]]),
+        (2, [0, 1], None, [[0, 1]] * 2),
+        (4, [0, 1], None, [[0, 1]] * 4),
         (2, [4, 5, 6, 7], None, [[4, 5], [6, 7]]),
-        (2, [0, 1], 2, [[0, 1], [0, 1]]),
-        (3, [0, 1, 2, 3], None, [[0], [1], [2]]),
+        (2, [0, 1], 2, [[0, 1]] * 2),
+        (3, [0, 1, 2, 3], None, [[0, 1, 2]] * 3),
+        (2, [0, 1, 2, 3, 4], 2, [[0, 1], [2, 3]]),
     ],
 )
-def test_cores_are_shared_out_evenly(processes, cores, threads, expected):
+def test_each_process_has_cores_of_its_own_or_shares_all(processes, cores, threads, expected):
     assert [cores_of(i, processes, cores, threads) for i in range(processes)] == expected

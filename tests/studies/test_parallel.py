@@ -19,8 +19,8 @@ from twinax.studies.parallel import ParallelStudy
 
 QUICK, FULL = Options(quick=True), Options()
 TRAFFIC = [
-    {"kind": "all_reduce", "bytes": 100, "ranks": 2, "count": 3},
-    {"kind": "send", "bytes": 8, "ranks": 2, "count": 1},
+    {"kind": "all_reduce", "bytes": 100, "ranks": 2, "count": 3, "arrays": 2},
+    {"kind": "send", "bytes": 8, "ranks": 2, "count": 1, "arrays": 1},
 ]
 HELD = {"parameters": 4, "gradients": 4, "optimizer": 4, "activations": 9}
 
@@ -177,7 +177,7 @@ class Worker:
         if verb == "time_steps":
             return {"samples_s": [step] * arguments["count"]}
         if verb == "replay":
-            return {"samples_s": [0.5, 9.0, 0.5] if arguments["kind"] == "all_reduce" else [0.25] * 3}
+            return {"samples_s": [0.25, 1.0, 0.25] if arguments["kind"] == "all_reduce" else [0.25] * 3}
         if verb == "paced":
             work_s, count = arguments["work_s"], arguments["count"]
             return {"work_s": [work_s] * count, "samples_s": [work_s + 0.002] * count}
@@ -255,7 +255,7 @@ def test_every_cell_is_proved_then_readied_then_timed(tmp_path, options):
             assert record.measurements["others_traffic"] == [TRAFFIC] * others
 
 
-def test_the_collectives_of_a_step_are_added_up_by_their_median(tmp_path):
+def test_the_collectives_of_a_step_are_added_up_by_their_mean(tmp_path):
     record = Conducted(tmp_path).one("torch", "tensor")
     assert record.measurements["communication_s"] == pytest.approx(3 * 0.5 + 1 * 0.25)
 
@@ -361,6 +361,8 @@ def test_replicas_measure_every_kind_size_and_share(tmp_path):
     measured = whole.one("torch", "replicas", 4).measurements
     rows = {(row["kind"], row["bytes"]) for row in measured["collectives"]}
     assert rows == {(kind, size) for kind in parallel.CALIBRATED for size in parallel.SIZES["full"]}
+    one = next(row for row in measured["collectives"] if row["kind"] == "send")
+    assert one["seconds"] == [0.25 / parallel.IN_A_ROW] * 3  # of one, where several were timed in a row
     assert [row["batch"] for row in measured["local_steps"]] == [1, 2, 8]  # half a share, a share, all of it
     assert all(row["step_s"] for row in measured["local_steps"]) and measured["threads"] == 1
 

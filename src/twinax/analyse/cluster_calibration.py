@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def _machine(replicas: Record, host: Mapping[str, Json], alone: Sequence[Record]
     compute = collectives.fit(*zip(*steps, strict=True))
     by_kind: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for row in known.get("collectives", []):
-        by_kind.setdefault((row["kind"], row["ranks"]), []).append((row["bytes"], undisturbed(row["seconds"])))
+        by_kind.setdefault((row["kind"], row["ranks"]), []).append((row["bytes"], fmean(row["seconds"])))
     laws = {key: collectives.fit(*zip(*points, strict=True)) for key, points in by_kind.items()}
     network = Measured(laws)
     waits = [_wait(row, network) for row in known.get("paced", []) if laws]
@@ -114,8 +115,8 @@ def _machine(replicas: Record, host: Mapping[str, Json], alone: Sequence[Record]
 
 def _wait(row: Mapping[str, Json], network: Measured) -> tuple[float, float]:
     """Seconds computed between two collectives, and what the collective cost beyond its own time."""
-    work, own = undisturbed(row["work_s"]), network.seconds(Message(row["kind"], row["bytes"], row["ranks"], 1))
-    return work, max(undisturbed(row["paced_s"]) - work - own, FEW)
+    work, own = fmean(row["work_s"]), network.seconds(Message(row["kind"], row["bytes"], row["ranks"], 1))
+    return work, max(fmean(row["paced_s"]) - work - own, FEW)
 
 
 def _engine(record: Record, whole: Machine) -> float:
@@ -126,7 +127,10 @@ def _engine(record: Record, whole: Machine) -> float:
 
 
 def undisturbed(samples: Sequence[float]) -> float:
-    """The lower quartile: whatever else runs on a machine only adds (Chen & Revels, arXiv:1608.04295)."""
+    """The lower quartile: whatever else runs on a machine only adds (Chen & Revels, arXiv:1608.04295).
+
+    Not of a collective: a part of them waits for a core by itself, and a step has the mean of many.
+    """
     return max(float(np.quantile(samples, 0.25)), FEW)
 
 
@@ -145,7 +149,8 @@ def measurement(record: Record) -> Measurement:
         batch=cell.size.batch,
         ranks=cell.ranks,
         traffic=tuple(
-            Message(row["kind"], row["bytes"], row["ranks"], row["count"]) for row in known.get("traffic", [])
+            Message(row["kind"], row["bytes"], row["ranks"], row["count"], arrays=row.get("arrays", 1))
+            for row in known.get("traffic", [])
         ),
         micro_batches=known.get("micro_batches") or 1,
         sharded_share=share,

@@ -404,7 +404,7 @@ class JaxRunner(Runner):
             # XLA's CPU backend knows nothing lower than "highest" for float32
             "matmul precision": "highest" if on_cpu else str(precision),
             "TF32": not on_cpu and precision is None,
-            "threads": usable_cores(),
+            "threads": threads(),
             "image layout": "NHWC" if self.channels_last else "as given",
             "compiler": "XLA, default options" if self.mode == "jit" else "none (one kernel per operation)",
             "buffers reused in step": "donated" if self.mode == "jit" else "no",
@@ -460,8 +460,10 @@ def _compiler_facts(compiled: Any) -> dict[str, float]:
     return facts
 
 
-def usable_cores() -> int:
-    """Threads that XLA's CPU backend uses: one per core that the process may run on."""
+def threads() -> int:
+    """Threads that XLA's CPU backend uses: as NPROC says, else one per core that the process may run on."""
+    if stated := os.environ.get("NPROC"):
+        return int(stated)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

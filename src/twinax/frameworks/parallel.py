@@ -77,12 +77,14 @@ class Traffic:
             (``all_gather``, ``reduce_scatter``, ``all_to_all``, ``broadcast``); what it sends (``send``).
         ranks: Ranks that take part.
         count: How often in one step.
+        arrays: Over how many arrays each is that travel one after the other (XLA's CPU backend).
     """
 
     kind: Kind
     bytes: int
     ranks: int
     count: int
+    arrays: int = 1
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,8 @@ class ParallelRunner(ABC):
         """Bytes that this process's first rank holds for a training step."""
 
     @abstractmethod
-    def collective(self, kind: Kind, size: int, ranks: int) -> Callable[[], None]:
-        """One collective over a tensor of ``size`` bytes (see :class:`Traffic`), to be timed alone.
+    def collective(self, kind: Kind, size: int, ranks: int, arrays: int = 1) -> Callable[[], None]:
+        """One collective over ``arrays`` tensors of ``size`` bytes (see :class:`Traffic`), to be timed alone.
 
         ``ranks`` is the group's size: all ranks, or the size of one axis of ``data_tensor`` (the groups along
         that axis then work at the same time). A ``send`` goes from rank i to rank i + 1.

@@ -65,6 +65,7 @@ class Message:
         bytes: So too: the whole tensor, or what is sent.
         ranks: Ranks that take part.
         count: How often.
+        arrays: Over how many arrays that travel one after the other; on a stated network they go together.
         stride: How far apart they are: 8 where the group takes every eighth device.
     """
 
@@ -73,6 +74,7 @@ class Message:
     ranks: int
     count: float
     stride: int = 1
+    arrays: int = 1
 
 
 def rounds(kind: str, ranks: int) -> int:
@@ -116,12 +118,13 @@ class Measured(Network):
     def seconds(self, message: Message) -> float:
         kind, ranks = message.kind, message.ranks
         if (kind, ranks) in self.laws:
-            return self.laws[kind, ranks](message.bytes)
+            law = self.laws[kind, ranks]
+            return law.fixed * message.arrays + law.slope * message.bytes
         known = [key for key in self.laws if key[0] == kind] or [k for k in self.laws if k[0] == "all_reduce"]
         near = min(known or self.laws, key=lambda key: abs(math.log2(key[1] / ranks)))
         law = self.laws[near]
         fixed = law.fixed * rounds(kind, ranks) / rounds(*near)
-        return fixed + law.slope * message.bytes * share(kind, ranks) / share(*near)
+        return fixed * message.arrays + law.slope * message.bytes * share(kind, ranks) / share(*near)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,17 @@ def free_port(address: str) -> int:
 
 
 def cores_of(process: int, processes: int, cores: Sequence[int], threads: int | None) -> list[int]:
-    """The cores of one process: a share of its own where there are enough, else one in turn."""
-    each = threads or max(len(cores) // processes, 1)
-    first = process * each
-    return [cores[(first + i) % len(cores)] for i in range(min(each, len(cores)))]
+    """The cores of one process: a share of its own where it has two or more, else all ranks share theirs.
+
+    A rank on a single core makes no use of it while it talks: gloo's thread waits until what computes, and
+    waits for it, has had its slice of the core. A collective of 2 KiB took 4 ms so, and 0.4 ms on shared cores.
+    """
+    each = threads_of(processes, cores, threads)
+    if each == 1 or each * processes > len(cores):
+        return list(cores[: each * processes])
+    return list(cores[process * each : (process + 1) * each])
+
+
+def threads_of(processes: int, cores: Sequence[int], threads: int | None) -> int:
+    """Threads that each process computes with."""
+    return threads or max(len(cores) // processes, 1)

@@ -21,7 +21,7 @@ from typing import Protocol
 from twinax.errors import CellFailed, DiskFull
 from twinax.measure import clock
 from twinax.records import Cell, Json, Options, Outcome, Record, TwinInfo
-from twinax.run.gang import Gang, cores_of, free_port, rank_variables
+from twinax.run.gang import Gang, cores_of, free_port, rank_variables, threads_of
 from twinax.run.process import (
     Host,
     LocalWorker,
@@ -193,7 +193,8 @@ class LocalCrew(Crew):
         for i in range(cell.processes):
             mine = cores_of(i, cell.processes, cores, options.threads)
             ranked = rank_variables(i, cell.processes, self._address, port)
-            environment = {**self._environment, **threads(len(mine)), **ranked}
+            each = threads_of(cell.processes, cores, options.threads)
+            environment = {**self._environment, **threads(each), **ranked}
             log = self.folder / self._log(cell, i)
             process = self._hosts[i % len(self._hosts)].start(environment, mine, log)
             name = f"rank {i} of {cell.processes} of {cell.id}"

@@ -93,7 +93,6 @@ def spawn(
             stderr=subprocess.STDOUT,
             pass_fds={inbox, outbox},
             env={**os.environ, **environment},
-            # XLA takes one thread per core it may run on, and has no other setting: so cores are what is given
             preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if pinned else None,
             start_new_session=True,
         )
@@ -240,8 +239,8 @@ def worker_environment(options: Options, caches: Path, timed: bool) -> dict[str,
 
 
 def threads(count: int) -> dict[str, str]:
-    """How many threads PyTorch takes; JAX takes one per core that the process may use."""
-    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+    """How many threads PyTorch and JAX take (XLA's pools read NPROC, and have no other setting)."""
+    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count), "NPROC": str(count)}
 
 
 def devices(cell: Cell) -> dict[str, str]:

@@ -29,7 +29,9 @@ ROUNDS = {"quick": (3, 4.0), "full": (5, 20.0)}
 """Turns of each side per strategy at most, and the seconds that all of them together should take."""
 SAMPLES = 8  # steps per turn at most
 LONG_S = 0.3  # a turn of this many seconds is long enough
-REPLAYED = 5  # how often a collective is repeated alone
+REPLAYED = 5  # how often a strategy's collective is repeated alone
+IN_A_ROW = 8  # so many collectives in a row are timed to calibrate the cost model: some wait for a core
+IN_RHYTHM = 20  # and so many that come after some work
 SIZES = {"quick": (1 << 12, 1 << 18, 1 << 22), "full": (1 << 12, 1 << 16, 1 << 20, 1 << 22, 1 << 24)}
 """Bytes of the collectives that the cost model is calibrated with."""
 PACES_S = (0.001, 0.004, 0.016)
@@ -194,11 +196,12 @@ def replicas(crew: Crew, cell: Cell) -> dict[str, Json]:
     rows = []
     for kind in CALIBRATED:
         for size in SIZES[how]:
-            seconds = replayed(worker, kind, size, cell.ranks)
-            rows.append({"kind": kind, "bytes": size, "ranks": cell.ranks, "seconds": seconds})
+            seconds = replayed(worker, kind, size, cell.ranks, IN_A_ROW)
+            each = [together / IN_A_ROW for together in seconds]
+            rows.append({"kind": kind, "bytes": size, "ranks": cell.ranks, "seconds": each})
     in_rhythm = []
     for work_s in PACES_S:
-        answer = worker.call("paced", work_s=work_s, count=2 * REPLAYED)
+        answer = worker.call("paced", work_s=work_s, count=IN_RHYTHM)
         times = {"work_s": slowest(answer, "work_s"), "paced_s": slowest(answer)}
         in_rhythm.append({"kind": "all_reduce", "bytes": SMALL, "ranks": cell.ranks, **times})
     local, threads = [], None
@@ -211,9 +214,9 @@ def replicas(crew: Crew, cell: Cell) -> dict[str, Json]:
     return {"threads": threads, "local_steps": local, "collectives": rows, "paced": in_rhythm}
 
 
-def replayed(worker: Worker, kind: str, size: int, ranks: int) -> list[float]:
-    """Seconds of a collective alone, of the slowest process each time."""
-    answer = worker.call("replay", kind=kind, size=size, ranks=ranks, count=REPLAYED)
+def replayed(worker: Worker, kind: str, size: int, ranks: int, arrays: int) -> list[float]:
+    """Seconds of a collective over some arrays alone, of the slowest process each time."""
+    answer = worker.call("replay", kind=kind, size=size, ranks=ranks, arrays=arrays, count=REPLAYED)
     return slowest(answer)
 
 
@@ -344,8 +347,9 @@ class Contest:
         self._say(cell, "its collectives alone")
         worker, total = self.crew.worker(cell), 0.0
         for row in self.found[cell.id]["traffic"]:
-            seconds = replayed(worker, row["kind"], row["bytes"], row["ranks"])
-            total += row["count"] * statistics.median(seconds)
+            each = row["bytes"] // row["arrays"]
+            seconds = replayed(worker, row["kind"], each, row["ranks"], row["arrays"])
+            total += row["count"] * statistics.fmean(seconds)  # of a step's many, some wait for a core
         self.found[cell.id]["communication_s"] = total
 
 

@@ -343,9 +343,9 @@ def time_steps(context: Context, *, start: int, count: int) -> dict[str, Json]:
     return {"samples_s": _timed(call, count, start)}
 
 
-def replay(context: Context, *, kind: Kind, size: int, ranks: int, count: int) -> dict[str, Json]:
+def replay(context: Context, *, kind: Kind, size: int, ranks: int, arrays: int, count: int) -> dict[str, Json]:
     """Seconds of one collective alone: the same number of times on every process, or none would end."""
-    call = _runner(context).collective(kind, size, ranks)
+    call = _runner(context).collective(kind, size, ranks, arrays)
     call()
     return {"samples_s": _timed(lambda i: call(), count)}
 

@@ -24,7 +24,7 @@ KINDS: Mapping[str, Kind] = {
     "collective-permute": "send",
     "collective-broadcast": "broadcast",
 }
-Rows = Counter[tuple[Kind, int, int]]  # (kind, bytes, ranks) → how often
+Rows = Counter[tuple[Kind, int, int, int]]  # (kind, bytes, ranks, arrays) → how often
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _ASSIGNED = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.*)$")
@@ -61,7 +61,7 @@ class Instruction:
         return [name.strip().removeprefix("%") for group in groups for name in group.split(",")]
 
 
-def collectives(text: str, rank: int = 0) -> list[Traffic]:
+def collectives(text: str, rank: int = 0, *, apart: bool = False) -> list[Traffic]:
     """What a device takes part in when the program runs once.
 
     Of a conditional, the branch that moves most is counted.
@@ -69,6 +69,8 @@ def collectives(text: str, rank: int = 0) -> list[Traffic]:
     Args:
         text: The compiled module.
         rank: The device's number in the program.
+        apart: Whether an instruction over many arrays takes them one by one, as on XLA's CPU backend, and not
+            all together, as on a GPU.
 
     Raises:
         ValueError: A loop with a collective in it does not say how often it runs, or a collective's group
@@ -84,7 +86,9 @@ def collectives(text: str, rank: int = 0) -> list[Traffic]:
         for instruction in bodies[name]:
             row = _collective(instruction, rank, devices)
             if row is not None:
-                found[row] += 1
+                kind, sizes, group = row
+                arrays = len(sizes) if apart and kind != "all_to_all" else 1  # whose arrays are its parts
+                found[kind, sum(sizes), group, arrays] += 1
             inner = [rows(called) for called in instruction.called if called in bodies]
             if instruction.operation == "conditional":
                 inner = [max(inner, key=_bytes_of)]
@@ -93,7 +97,9 @@ def collectives(text: str, rank: int = 0) -> list[Traffic]:
                 found.update({key: times * count for key, count in one.items()})
         return found
 
-    return [Traffic(kind, size, ranks, count) for (kind, size, ranks), count in rows(entry).items()]
+    return [
+        Traffic(kind, size, ranks, count, arrays) for (kind, size, ranks, arrays), count in rows(entry).items()
+    ]
 
 
 def _computations(text: str) -> tuple[str, dict[str, list[Instruction]]]:
@@ -115,8 +121,8 @@ def _computations(text: str) -> tuple[str, dict[str, list[Instruction]]]:
     return entry, bodies
 
 
-def _collective(instruction: Instruction, rank: int, devices: int) -> tuple[Kind, int, int] | None:
-    """Kind, bytes and ranks of an instruction; None where it is no collective, or the device stands aside."""
+def _collective(instruction: Instruction, rank: int, devices: int) -> tuple[Kind, list[int], int] | None:
+    """Kind, bytes of each array, and ranks; None where it is no collective, or the device stands aside."""
     name = instruction.operation.removesuffix("-start")
     if name not in KINDS:
         return None
@@ -127,10 +133,10 @@ def _collective(instruction: Instruction, rank: int, devices: int) -> tuple[Kind
         stated = re.search(r"source_target_pairs=\{([{}\d,]*)\}", instruction.rest)
         pairs = re.findall(r"\{(\d+),(\d+)\}", stated[1]) if stated else []
         sends = any(int(source) == rank and source != target for source, target in pairs)
-        return (kind, _size(shape), len({n for pair in pairs for n in pair})) if sends else None
+        return (kind, _sizes(shape), len({n for pair in pairs for n in pair})) if sends else None
     ranks = _group(instruction.rest, rank, devices)
-    size = _size(shape) * (ranks if kind == "reduce_scatter" else 1)  # whose result is a part
-    return (kind, size, ranks) if ranks > 1 else None
+    whole = ranks if kind == "reduce_scatter" else 1  # whose result is a part
+    return (kind, [size * whole for size in _sizes(shape)], ranks) if ranks > 1 else None
 
 
 def _trips(instruction: Instruction) -> int:
@@ -144,15 +150,15 @@ def _trips(instruction: Instruction) -> int:
 
 
 def _bytes_of(rows: Rows) -> int:
-    return sum(size * count for (_, size, _), count in rows.items())
+    return sum(size * count for (_, size, *_), count in rows.items())
 
 
-def _size(shapes: str) -> int:
-    """Bytes of all arrays in a shape: ``(f32[2,3]{1,0}, pred[4])`` → 28; tokens have none."""
-    return sum(
+def _sizes(shapes: str) -> list[int]:
+    """Bytes of each array in a shape: ``(f32[2,3]{1,0}, pred[4])`` → 24, 4; tokens have none."""
+    return [
         max(int(bits or 8) // 8, 1) * math.prod(int(n) for n in sizes.split(",") if n)
         for _, bits, sizes in _ARRAY.findall(shapes)
-    )
+    ]
 
 
 def _closing(text: str) -> int:

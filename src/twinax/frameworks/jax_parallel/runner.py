@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -249,7 +250,8 @@ class JaxParallelRunner(ParallelRunner):
 
     def traffic(self, batch: Arrays) -> list[Traffic]:
         # in one process the first rank is 0; else each process is one rank
-        return collectives(self._timed(batch).program.as_text(), rank=self.membership.process)
+        text, rank = self._timed(batch).program.as_text(), self.membership.process
+        return collectives(text, rank, apart=jax.default_backend() == "cpu")
 
     def held(self, batch: Arrays) -> Held:
         timed = self._timed(batch)
@@ -261,11 +263,11 @@ class JaxParallelRunner(ParallelRunner):
             activations=max(int(memory.temp_size_in_bytes) - timed.parameters, 0),
         )
 
-    def collective(self, kind: Kind, size: int, ranks: int) -> Callable[[], None]:
+    def collective(self, kind: Kind, size: int, ranks: int, arrays: int = 1) -> Callable[[], None]:
         if ranks not in self.engine.groups:
             known = sorted(self.engine.groups)
             raise ValueError(f"{self.strategy} has groups of {known} ranks, not of {ranks}")
-        return make_collective(kind, size // 4, ranks, self.mesh)
+        return make_collective(kind, size // 4, ranks, self.mesh, arrays)
 
     def facts(self) -> dict[str, object]:
         share = self.engine.sharded_share() if isinstance(self.engine, Sharded) else 1.0
@@ -314,8 +316,8 @@ def make_mesh(strategy: Strategy, ranks: int) -> Mesh:
     return Mesh(np.asarray(jax.devices()).reshape(shape), axes)
 
 
-def make_collective(kind: Kind, count: int, ranks: int, mesh: Mesh) -> Callable[[], None]:
-    """One collective over at least ``count`` float32 numbers, a multiple of the ranks."""
+def make_collective(kind: Kind, count: int, ranks: int, mesh: Mesh, arrays: int) -> Callable[[], None]:
+    """One program that does it over arrays of at least ``count`` float32 numbers, a multiple of the ranks."""
     if ranks == mesh.size:
         mesh = Mesh(mesh.devices.reshape(-1), ("all",))
     axis = next(name for name, size in mesh.shape.items() if size == ranks)
@@ -331,8 +333,10 @@ def make_collective(kind: Kind, count: int, ranks: int, mesh: Mesh) -> Callable[
     }
     if kind not in operations:
         raise ValueError(f"JAX's programs here have no {kind}")
-    run = jax.jit(jax.shard_map(operations[kind], mesh=mesh, in_specs=every, out_specs=every, check_vma=False))
-    data = lay(np.ones(mine * mesh.size, np.float32), NamedSharding(mesh, every))
+    every_array = partial(jax.tree.map, operations[kind])
+    run = jax.jit(jax.shard_map(every_array, mesh=mesh, in_specs=every, out_specs=every, check_vma=False))
+    numbers = np.ones(mine * mesh.size, np.float32)
+    data = [lay(numbers, NamedSharding(mesh, every)) for _ in range(arrays)]
 
     def call() -> None:
         jax.block_until_ready(run(data))

@@ -225,14 +225,15 @@ class TorchParallelRunner(ParallelRunner):
             activations=activations,
         )
 
-    def collective(self, kind: Kind, size: int, ranks: int) -> Callable[[], None]:
+    def collective(self, kind: Kind, size: int, ranks: int, arrays: int = 1) -> Callable[[], None]:
         if ranks not in self.engine.groups:
             known = sorted(self.engine.groups)
             raise ValueError(f"{self.strategy} has groups of {known} ranks, not of {ranks}")
         run = make_collective(kind, max(1, size // 4), self.engine.groups[ranks], self.device)
 
         def call() -> None:
-            run()
+            for _ in range(arrays):
+                run()
             self._finish()
 
         return call
