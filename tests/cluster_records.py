@@ -146,7 +146,7 @@ def records(side: str = "torch", truth: Truth | None = None, ranks: tuple[int, .
             "threads": 1,
             "local_steps": local,
             "collectives": alone,
-            "update_s": it.samples(it.update),
+            "local_gradients": {"batch": BATCH // n, "step_s": it.samples(it.compute(BATCH // n) - it.update)},
             "paced": [
                 {
                     "kind": "all_reduce",

@@ -363,6 +363,9 @@ def test_replicas_measure_every_kind_size_and_share(tmp_path):
     assert rows == {(kind, size) for kind in parallel.CALIBRATED for size in parallel.SIZES["full"]}
     one = next(row for row in measured["collectives"] if row["kind"] == "send")
     assert one["seconds"] == [0.25 / parallel.IN_A_ROW] * 3  # of one, where several were timed in a row
+    (*_, large) = (row for row in measured["collectives"] if row["kind"] == "send")
+    assert large["seconds"] == [0.25] * 3
+    assert measured["local_gradients"]["batch"] == 2 and measured["local_gradients"]["step_s"]
     assert [row["batch"] for row in measured["local_steps"]] == [1, 2, 8]  # half a share, a share, all of it
     assert all(row["step_s"] for row in measured["local_steps"]) and measured["threads"] == 1
 

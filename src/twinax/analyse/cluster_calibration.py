@@ -3,7 +3,7 @@
 A strategy's step on one rank tells what its engine adds (hooks, copies, dispatch); no time of a strategy on
 several ranks goes in. Beside the keys that every cell of the study has, ``replicas`` may hold
 
-- ``update_s``: samples of the optimizer's part of a step;
+- ``local_gradients``: as one of ``local_steps``, without the optimizer's part;
 - ``paced``: a collective after some work: ``kind``, ``bytes``, ``ranks``, samples ``work_s`` of the work alone,
   ``paced_s`` of both;
 
@@ -99,7 +99,7 @@ def _machine(replicas: Record, host: Mapping[str, Json], alone: Sequence[Record]
     laws = {key: collectives.fit(*zip(*points, strict=True)) for key, points in by_kind.items()}
     network = Measured(laws)
     waits = [_wait(row, network) for row in known.get("paced", []) if laws]
-    update = undisturbed(known["update_s"]) if known.get("update_s") else 0.0
+    update = _update(steps, known.get("local_gradients"))
     cores = host.get("usable_cores") or host.get("cores") or 1
     whole = Machine(compute, network, update).scaled(single_s / compute(replicas.cell.size.batch))
     return Machine(
@@ -111,6 +111,14 @@ def _machine(replicas: Record, host: Mapping[str, Json], alone: Sequence[Record]
         longest=max((work for work, _ in waits), default=0.0),
         crowding=max(1.0, replicas.cell.ranks * known.get("threads", 1) / cores),
     )
+
+
+def _update(steps: Sequence[tuple[int, float]], gradients: Mapping[str, Json] | None) -> float:
+    """Seconds of a step that go into the optimizer: what it takes beyond the gradients."""
+    if gradients is None:
+        return 0.0
+    whole = next(seconds for batch, seconds in steps if batch == gradients["batch"])
+    return max(whole - undisturbed(gradients["step_s"]), 0.0)
 
 
 def _wait(row: Mapping[str, Json], network: Measured) -> tuple[float, float]:

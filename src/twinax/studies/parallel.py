@@ -30,10 +30,11 @@ ROUNDS = {"quick": (3, 4.0), "full": (5, 20.0)}
 SAMPLES = 8  # steps per turn at most
 LONG_S = 0.3  # a turn of this many seconds is long enough
 REPLAYED = 5  # how often a strategy's collective is repeated alone
-IN_A_ROW = 8  # so many collectives in a row are timed to calibrate the cost model: some wait for a core
+IN_A_ROW = 8  # so many small collectives in a row are timed to calibrate: some wait for a core
+ROW = 1 << 22  # and as many of the larger ones as have so many bytes together
 IN_RHYTHM = 20  # and so many that come after some work
-SIZES = {"quick": (1 << 12, 1 << 18, 1 << 22), "full": (1 << 12, 1 << 16, 1 << 20, 1 << 22, 1 << 24)}
-"""Bytes of the collectives that the cost model is calibrated with."""
+SIZES = {"quick": (1 << 12, 1 << 18, 1 << 22, 1 << 25), "full": (1 << 12, 1 << 16, 1 << 20, 1 << 22, 1 << 25)}
+"""Bytes of the collectives that the cost model is calibrated with; the largest are beyond any cache."""
 PACES_S = (0.001, 0.004, 0.016)
 """Seconds of work before each of the collectives that are timed in rhythm with computing."""
 CALIBRATED = ("all_reduce", "all_gather", "reduce_scatter", "send")
@@ -196,22 +197,33 @@ def replicas(crew: Crew, cell: Cell) -> dict[str, Json]:
     rows = []
     for kind in CALIBRATED:
         for size in SIZES[how]:
-            seconds = replayed(worker, kind, size, cell.ranks, IN_A_ROW)
-            each = [together / IN_A_ROW for together in seconds]
+            arrays = max(1, min(IN_A_ROW, ROW // size))
+            each = [together / arrays for together in replayed(worker, kind, size, cell.ranks, arrays)]
             rows.append({"kind": kind, "bytes": size, "ranks": cell.ranks, "seconds": each})
     in_rhythm = []
     for work_s in PACES_S:
         answer = worker.call("paced", work_s=work_s, count=IN_RHYTHM)
         times = {"work_s": slowest(answer, "work_s"), "paced_s": slowest(answer)}
         in_rhythm.append({"kind": "all_reduce", "bytes": SMALL, "ranks": cell.ranks, **times})
-    local, threads = [], None
     share = max(cell.size.batch // cell.ranks, 1)
-    for batch in sorted({max(share // 2, 1), share, cell.size.batch}):
-        crew.say(f"{cell.side}, {cell.ranks} ranks: each alone, batch {batch}")
-        size = cell.size.model_copy(update={"batch": batch})
-        threads = worker.call("prepare_local", size=size.model_dump())["threads"]
-        local.append({"batch": batch, **timed(crew, [cell], {cell.id: 1.0})[cell.id]})
-    return {"threads": threads, "local_steps": local, "collectives": rows, "paced": in_rhythm}
+    batches = sorted({max(share // 2, 1), share, cell.size.batch})
+    steps = [alone(crew, cell, "step", batch) for batch in batches]
+    return {
+        "threads": steps[0]["threads"],
+        "local_steps": steps,
+        "local_gradients": alone(crew, cell, "grad", share),
+        "collectives": rows,
+        "paced": in_rhythm,
+    }
+
+
+def alone(crew: Crew, cell: Cell, program: str, batch: int) -> dict[str, Json]:
+    """Seconds of a program of one device, while the other ranks run theirs."""
+    what = {"step": "steps", "grad": "gradients alone"}[program]
+    crew.say(f"{cell.side}, {cell.ranks} ranks by themselves: {what}, batch {batch}")
+    size = cell.size.model_copy(update={"batch": batch})
+    answer = crew.worker(cell).call("prepare_local", program=program, size=size.model_dump())
+    return {"batch": batch, "threads": answer["threads"], **timed(crew, [cell], {cell.id: 1.0})[cell.id]}
 
 
 def replayed(worker: Worker, kind: str, size: int, ranks: int, arrays: int) -> list[float]:

@@ -381,11 +381,11 @@ def join(context: Context) -> dict[str, Json]:
     return {}
 
 
-def prepare_local(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
-    """A single device's step, ready to be timed while the other processes run theirs."""
+def prepare_local(context: Context, *, program: str, size: dict[str, Json]) -> dict[str, Json]:
+    """A single device's program, ready to be timed while the other processes run theirs."""
     runner: Any = context.memory.get("local") or make_runner(context.cell, _twin(context), context.weights)
     context.memory["local"] = runner
-    context.memory["call"] = runner.prepare("step", _batches(context, size, BATCHES), dropout=False).call
+    context.memory["call"] = runner.prepare(program, _batches(context, size, BATCHES), dropout=False).call
     return {"threads": runner.facts()["threads"]}
 
 
