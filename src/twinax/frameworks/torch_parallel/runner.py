@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -261,6 +262,10 @@ class TorchParallelRunner(ParallelRunner):
         }
 
     def leave(self) -> None:
+        # DistributedDataParallel's reducer keeps the group. Freed after it, it would end gloo's threads with
+        # the GIL in hand, and one that lets go of its last collective waits for the GIL: for ever.
+        del self.engine
+        gc.collect()
         dist.destroy_process_group()
 
 

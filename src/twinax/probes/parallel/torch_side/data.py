@@ -1,5 +1,7 @@
 """Train a small residual network on several devices, each with its share of the batch."""
 
+import gc
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -60,6 +62,8 @@ def main(steps: int = 5) -> list[float]:
         dist.all_reduce(loss)  # the sum of the shares' means
         losses.append(loss.item() / size)
         print(losses[-1])
+    del model, optimizer, loss
+    gc.collect()  # the wrapper keeps the group, whose threads have to end before Python does
     dist.destroy_process_group()
     return losses
 
