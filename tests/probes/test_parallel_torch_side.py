@@ -58,21 +58,12 @@ def unaveraged(membership) -> list[float]:
 
 
 def test_torchrun_starts_them(tmp_path: Path, expected: list[float]):
-    for attempt in range(3):
-        logs = tmp_path / str(attempt)
-        done = torchrun("data.py", logs)
-        if not any(ABORTED in text for text in written(logs, "stderr")):
-            break
-    assert done.returncode == 0, done.stderr
-    ranks = written(logs, "stdout")
+    done = torchrun("data.py", tmp_path)
+    assert done.returncode == 0, [done.stderr, *written(tmp_path, "stderr")]
+    ranks = written(tmp_path, "stdout")
     assert len(ranks) == 2
     for lines in ranks:
         assert [float(line) for line in lines.split()] == pytest.approx(expected, rel=1e-5)
-
-
-# PyTorch's: a thread of gloo that lets go of its last collective while Python ends is killed for it (before
-# Python 3.14), and the process with it. One in ten on a busy machine; the program has done its work by then.
-ABORTED = "terminate called without an active exception"
 
 
 def torchrun(program: str, logs: Path) -> subprocess.CompletedProcess[str]:

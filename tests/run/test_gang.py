@@ -8,7 +8,7 @@ from test_launch import INFO, gone
 
 from twinax.errors import CellFailed
 from twinax.records import Cell, Options, Size
-from twinax.run.gang import cores_of
+from twinax.run.gang import cores_of, threads_of
 from twinax.run.launch import LocalCrew, LocalLauncher
 from twinax.run.plan import Silent
 
@@ -75,3 +75,17 @@ def test_each_process_writes_a_log_of_its_own(crew, tmp_path):
 )
 def test_each_process_has_cores_of_its_own_or_shares_all(processes, cores, threads, expected):
     assert [cores_of(i, processes, cores, threads) for i in range(processes)] == expected
+
+
+@pytest.mark.parametrize(
+    ("processes", "cores", "threads", "expected"),
+    [
+        (2, [0, 1], None, 1),
+        (4, [0, 1], None, 1),
+        (2, [0, 1, 2, 3], None, 2),
+        (2, [0, 1], 2, 2),
+        (2, [0, 1], 5, 2),
+    ],
+)
+def test_no_process_computes_with_more_threads_than_there_are_cores(processes, cores, threads, expected):
+    assert threads_of(processes, cores, threads) == expected

@@ -153,5 +153,5 @@ def cores_of(process: int, processes: int, cores: Sequence[int], threads: int | 
 
 
 def threads_of(processes: int, cores: Sequence[int], threads: int | None) -> int:
-    """Threads that each process computes with."""
-    return threads or max(len(cores) // processes, 1)
+    """Threads that each process computes with: no more than there are cores."""
+    return min(threads or max(len(cores) // processes, 1), len(cores))
