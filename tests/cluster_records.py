@@ -24,6 +24,9 @@ H100 = {
     "inside": {"latency_s": 5e-6, "bandwidth_bytes_s": 400e9},
     "between": {"latency_s": 10e-6, "bandwidth_bytes_s": 50e9},
 }
+TEMPORARY = {"single": 200, "local": 150, "gradients": 100}
+TEMPORARY |= {"data": 600, "fully_sharded": 400, "tensor": 20, "pipeline": 100}
+"""MiB that a step takes for itself; up to 32 malloc keeps."""
 KINDS = {"all_reduce": 1.0, "all_gather": 0.7, "reduce_scatter": 1.3, "send": 0.5}
 
 
@@ -40,6 +43,7 @@ class Truth:
         wait: How much slower communication is inside a strategy than the calibration can know.
         meeting: What a collective costs beyond its own time, after ranks have computed.
         engine: What tensor parallelism's engine adds.
+        page: Seconds per byte of memory that the system gives.
         noise: Relative, of every sample.
     """
 
@@ -51,12 +55,19 @@ class Truth:
     wait: float = 1.0
     meeting: float = 0.0007
     engine: float = 0.03
+    page: float = 0.0
     noise: float = 0.03
     rng: Any = field(default_factory=lambda: np.random.default_rng(5))
 
     def samples(self, seconds: float, noise: float | None = None) -> list[float]:
         noise = self.noise if noise is None else noise
         return [float(s) for s in seconds * (1 + noise * np.abs(self.rng.standard_normal(21)))]
+
+    def timed(self, seconds: float, what: str) -> dict[str, Json]:
+        """A step's samples, with the time in which the system gives it memory."""
+        temporary = TEMPORARY[what] * MIB
+        taken = temporary if temporary > 32 * MIB else 0
+        return {"step_s": self.samples(seconds + self.page * taken), "temporary_bytes": temporary}
 
     def compute(self, batch: float) -> float:
         return self.fixed + self.per_example * batch
@@ -132,11 +143,14 @@ def failed(side: str, mode: str, ranks: int, message: str) -> Record:
 def records(side: str = "torch", truth: Truth | None = None, ranks: tuple[int, ...] = (2,)) -> list[Record]:
     """One side: one device, ranks by themselves, and every strategy."""
     it = truth or Truth()
-    whole = it.compute(BATCH) / 1.8  # both cores
-    made = [record(side, "single", 1, step_s=it.samples(whole), flops=3e10, peak_flops=1.5e11, held=HELD)]
-    made.append(record(side, "tensor", 1, step_s=it.samples(whole + it.engine), sharded_share=SHARE))
+    cores = 1.8  # how much faster one is that has both to itself
+    whole = it.compute(BATCH) / cores
+    single = it.timed(whole, "single") | {"new_memory": {"bytes": MIB, "seconds": it.samples(it.page * MIB)}}
+    made = [record(side, "single", 1, **single, flops=3e10, peak_flops=1.5e11, held=HELD)]
+    made.append(record(side, "tensor", 1, **it.timed(whole + it.engine / cores, "tensor"), sharded_share=SHARE))
     for n in ranks:
-        local = [{"batch": b, "step_s": it.samples(it.compute(b))} for b in (BATCH // n, BATCH, 2)]
+        local = [{"batch": b, **it.timed(it.compute(b), "local")} for b in (BATCH // n, BATCH, 2)]
+        gradients = it.timed(it.compute(BATCH // n) - it.update, "gradients")
         alone = [
             {"kind": kind, "bytes": size, "ranks": n, "seconds": it.samples(it.collective(kind, size))}
             for kind in KINDS
@@ -146,7 +160,8 @@ def records(side: str = "torch", truth: Truth | None = None, ranks: tuple[int, .
             "threads": 1,
             "local_steps": local,
             "collectives": alone,
-            "local_gradients": {"batch": BATCH // n, "step_s": it.samples(it.compute(BATCH // n) - it.update)},
+            "local_gradients": {"batch": BATCH // n, **gradients},
+            "new_memory": {"bytes": 256 * MIB, "seconds": it.samples(it.page * 256 * MIB)},
             "paced": [
                 {
                     "kind": "all_reduce",
@@ -161,7 +176,7 @@ def records(side: str = "torch", truth: Truth | None = None, ranks: tuple[int, .
         made.append(record(side, "replicas", n, **calibration))
         for strategy in ("data", "fully_sharded", "tensor", "pipeline"):
             measured: dict[str, Json] = {
-                "step_s": it.samples(it.step(strategy, n)),
+                **it.timed(it.step(strategy, n), strategy),
                 "traffic": it.traffic(strategy, n),
                 "held": it.held(strategy, n),
                 "micro_batches": MICRO if strategy == "pipeline" else None,

@@ -78,6 +78,14 @@ def test_what_ranks_wait_and_engines_add_is_part_of_the_model():
     assert error(without) < error(whole) - 0.05
 
 
+def test_memory_that_every_step_takes_from_the_system_is_part_of_the_model():
+    made = records(truth=Truth(page=0.4e-9))  # 0.4 s for a gigabyte
+    (found,) = cluster.findings(run_of(made))
+    assert found.figures["worst"] < 0.10
+    untold = cluster.findings(run_of(changed(made, "replicas", new_memory=None)))[0].figures["rows"]
+    assert next(row["error"] for row in untold if row["strategy"] == "data") < -0.15
+
+
 def test_no_time_of_a_strategy_goes_into_the_model():
     made = records()
     before = cluster.findings(run_of(made))[0].figures

@@ -95,7 +95,7 @@ class Device:
         rest = np.asarray(3 * (w[0] - 1) + self.noise)  # other roundings with other weights
         gradients = {"w": 2 * w * mean * off.get("gradients", 1), "flat": np.full(2, rest)}
         buffers = {"bn.running_mean": np.array([mean]) * off.get("buffers", 1)}
-        weights, state = parallel_verbs.first_step(self.rule or SGD_MOMENTUM, self.start, gradients)
+        weights, state = map(dict, parallel_verbs.first_step(self.rule or SGD_MOMENTUM, self.start, gradients))
         weights["w"] = weights["w"] * off.get("weights", 1)
         loss = float(np.sum(w**2)) * mean * off.get("loss", 1)
         return Evaluation({}, loss, gradients, buffers, {}, weights if step else {}, state if step else {})

@@ -191,7 +191,7 @@ def device(known: Calibration, cluster: Cluster) -> Machine | str:
     return Machine(
         compute=here.compute,
         update=here.update,
-        engine={strategy: seconds / faster for strategy, seconds in near.engine.items()},
+        engine=here.engine,
         network=Stated(
             cluster.devices_per_node,
             Link(inside.latency_s, inside.bandwidth_bytes_s),

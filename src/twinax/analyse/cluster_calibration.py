@@ -4,6 +4,7 @@ A strategy's step on one rank tells what its engine adds (hooks, copies, dispatc
 several ranks goes in. Beside the keys that every cell of the study has, ``replicas`` may hold
 
 - ``local_gradients``: as one of ``local_steps``, without the optimizer's part;
+- ``new_memory``, of ``single`` too: ``seconds`` until the system has given so many ``bytes`` to every rank;
 - ``paced``: a collective after some work: ``kind``, ``bytes``, ``ranks``, samples ``work_s`` of the work alone,
   ``paced_s`` of both;
 
@@ -14,7 +15,7 @@ and ``most_ranks`` (more devices cannot share the model).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -26,6 +27,8 @@ from twinax.records import Json, Outcome, Record
 
 NOT_STRATEGIES = ("single", "replicas")
 FEW = 1e-9  # seconds; no clock tells less apart
+KEPT = 32 << 20
+"""Bytes up to which glibc keeps a block that is freed (``M_MMAP_THRESHOLD`` grows no further, mallopt(3))."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def calibrate(side: str, records: Sequence[Record], host: Mapping[str, Json]) ->
         seconds=seconds,
         model=Model(single.cell.size.batch, held_by(single)),
         machines={
-            (r.cell.ranks, r.cell.processes): _machine(r, host, alone, seconds)
+            (r.cell.ranks, r.cell.processes): _machine(r, host, alone, single)
             for r in sorted(replicas, key=lambda r: (r.cell.ranks, r.cell.processes))
         },
         strategies=strategies,
@@ -88,10 +91,11 @@ def _because(records: Sequence[Record], mode: str) -> str:
     return f" ({told.rstrip('.')})"
 
 
-def _machine(replicas: Record, host: Mapping[str, Json], alone: Sequence[Record], single_s: float) -> Machine:
+def _machine(replicas: Record, host: Mapping[str, Json], alone: Sequence[Record], single: Record) -> Machine:
     """This machine with so many ranks at work: they share its cores, which their own steps show."""
     known = replicas.measurements
-    steps = [(step["batch"], undisturbed(step["step_s"])) for step in known["local_steps"]]
+    page = _page(known.get("new_memory"))
+    steps = [(step["batch"], _computing(step, page)) for step in known["local_steps"]]
     compute = collectives.fit(*zip(*steps, strict=True))
     by_kind: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for row in known.get("collectives", []):
@@ -99,26 +103,46 @@ def _machine(replicas: Record, host: Mapping[str, Json], alone: Sequence[Record]
     laws = {key: collectives.fit(*zip(*points, strict=True)) for key, points in by_kind.items()}
     network = Measured(laws)
     waits = [_wait(row, network) for row in known.get("paced", []) if laws]
-    update = _update(steps, known.get("local_gradients"))
+    update = _update(steps, known.get("local_gradients"), page)
     cores = host.get("usable_cores") or host.get("cores") or 1
-    whole = Machine(compute, network, update).scaled(single_s / compute(replicas.cell.size.batch))
+    of_one = _page(single.measurements.get("new_memory"))
+    faster = _computing(single.measurements, of_one) / compute(single.cell.size.batch)
+    whole = replace(Machine(compute, network, update).scaled(faster), page=of_one)
     return Machine(
         compute=compute,
         network=network,
         update=update,
-        engine={record.cell.mode: _engine(record, whole) for record in alone},
+        # with a share of the machine each rank's engine is slowed as its step is
+        engine={record.cell.mode: _engine(record, whole) / faster for record in alone},
         wait=collectives.fit(*zip(*waits, strict=True)) if waits else NOTHING,
         longest=max((work for work, _ in waits), default=0.0),
         crowding=max(1.0, replicas.cell.ranks * known.get("threads", 1) / cores),
+        page=page,
     )
 
 
-def _update(steps: Sequence[tuple[int, float]], gradients: Mapping[str, Json] | None) -> float:
+def _page(new_memory: Mapping[str, Json] | None) -> float:
+    """Seconds per byte that the system gives while all ranks ask; 0 where that was not measured."""
+    return undisturbed(new_memory["seconds"]) / new_memory["bytes"] if new_memory else 0.0
+
+
+def _taken(measured: Mapping[str, Json]) -> float:
+    """Bytes that each step takes from the system: what :func:`malloc` does not keep from one to the next."""
+    temporary = measured.get("temporary_bytes") or 0
+    return temporary if temporary > KEPT else 0.0
+
+
+def _computing(measured: Mapping[str, Json], page: float) -> float:
+    """Seconds of a step, or of gradients, without those in which the system gives memory."""
+    return max(undisturbed(measured["step_s"]) - page * _taken(measured), FEW)
+
+
+def _update(steps: Sequence[tuple[int, float]], gradients: Mapping[str, Json] | None, page: float) -> float:
     """Seconds of a step that go into the optimizer: what it takes beyond the gradients."""
     if gradients is None:
         return 0.0
     whole = next(seconds for batch, seconds in steps if batch == gradients["batch"])
-    return max(whole - undisturbed(gradients["step_s"]), 0.0)
+    return max(whole - _computing(gradients, page), 0.0)
 
 
 def _wait(row: Mapping[str, Json], network: Measured) -> tuple[float, float]:
@@ -131,7 +155,7 @@ def _engine(record: Record, whole: Machine) -> float:
     """What the strategy's engine adds on one rank that has the whole machine: to a step, or micro-batches."""
     micro = record.measurements.get("micro_batches") or 1
     plain = micro * (whole.compute(record.cell.size.batch / micro) - whole.update) + whole.update
-    return max(0.0, undisturbed(record.measurements["step_s"]) - plain)
+    return max(0.0, _computing(record.measurements, whole.page) - plain)
 
 
 def undisturbed(samples: Sequence[float]) -> float:
@@ -164,4 +188,5 @@ def measurement(record: Record) -> Measurement:
         sharded_share=share,
         sharded_work=known.get("sharded_work", share),
         most_ranks=known.get("most_ranks"),
+        new_memory=_taken(known),
     )

@@ -456,6 +456,7 @@ def _compiler_facts(compiled: Any) -> dict[str, float]:
             "argument_bytes": float(memory.argument_size_in_bytes),
             "output_bytes": float(memory.output_size_in_bytes),
             "temporary_bytes": float(memory.temp_size_in_bytes),
+            "aliased_bytes": float(memory.alias_size_in_bytes),
         }
     return facts
 

@@ -181,6 +181,13 @@ class ParallelRunner(ABC):
         """Bytes that this process's first rank holds for a training step."""
 
     @abstractmethod
+    def temporary_bytes(self, batch: Arrays) -> int | None:
+        """Bytes that each step takes from the system and gives back, on this process's first rank.
+
+        Working memory and results; None where the framework does not say so, or keeps its memory.
+        """
+
+    @abstractmethod
     def collective(self, kind: Kind, size: int, ranks: int, arrays: int = 1) -> Callable[[], None]:
         """One collective over ``arrays`` tensors of ``size`` bytes (see :class:`Traffic`), to be timed alone.
 

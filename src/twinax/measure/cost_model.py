@@ -54,6 +54,7 @@ class Measurement:
         sharded_share: Share of the parameters that tensor parallelism puts in parts.
         sharded_work: Share of the matrix work in those layers.
         most_ranks: More devices than this cannot share the model; None where that is not known.
+        new_memory: Bytes that each step takes from the system and gives back.
     """
 
     batch: int
@@ -63,6 +64,7 @@ class Measurement:
     sharded_share: float = 0.0
     sharded_work: float = 0.0
     most_ranks: int | None = None
+    new_memory: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Machine:
     """One side on devices of one kind.
 
     Attributes:
-        compute: Seconds of a whole step on one device, of examples.
+        compute: Seconds of a whole step on one device, of examples; without ``page``.
         update: Seconds of it that go into the optimizer, in proportion to the parameters that a device has.
         network: What collectives cost.
         overlap: Whether links work while devices compute. CPU ranks compute *and* copy on the same cores, so
@@ -90,6 +92,7 @@ class Machine:
         longest: The most seconds between two that ``wait`` was fitted to; it is not drawn out beyond them:
             the delays of long stretches even out.
         crowding: Threads over cores, at least 1: ranks that wait leave their cores to the others.
+        page: Seconds per byte of memory that the system gives: it clears each page.
     """
 
     compute: Law
@@ -100,6 +103,7 @@ class Machine:
     wait: Law = NOTHING
     longest: float = math.inf
     crowding: float = 1.0
+    page: float = 0.0
 
     def scaled(self, factor: float) -> Machine:
         """The same with all of its computing taking that many times as long."""
@@ -253,6 +257,7 @@ def predict(
             micro_batches=micro_batches,
         )
     compute = _compute(strategy, seen, machine, batch / shares, parts, ranks, micro_batches)
+    compute += machine.page * seen.new_memory
     path = _on_the_path(strategy, messages, ranks, micro_batches)
     meetings = sum(m.count for m in path if m.ranks > 1)
     waiting = meetings * machine.wait(min(compute / meetings, machine.longest)) if meetings else 0.0

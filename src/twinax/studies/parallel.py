@@ -37,6 +37,8 @@ SIZES = {"quick": (1 << 12, 1 << 18, 1 << 22, 1 << 25), "full": (1 << 12, 1 << 1
 """Bytes of the collectives that the cost model is calibrated with; the largest are beyond any cache."""
 PACES_S = (0.001, 0.004, 0.016)
 """Seconds of work before each of the collectives that are timed in rhythm with computing."""
+FRESH = 1 << 28
+"""Bytes that are taken from the system to see what that costs."""
 CALIBRATED = ("all_reduce", "all_gather", "reduce_scatter", "send")
 OPTIMIZERS = {"quick": ["sgd"], "full": ["sgd", "adamw"]}
 
@@ -173,6 +175,7 @@ class Singles:
         found = worker.call("single", size=cell.size.model_dump())
         crew.settle()
         found |= timed(crew, [cell], {cell.id: found["first_s"]})[cell.id]
+        found["new_memory"] = new_memory(worker)
         self.batch_norm[cell.side] = answer["batch_norm"]
         return found | answer
 
@@ -214,7 +217,13 @@ def replicas(crew: Crew, cell: Cell) -> dict[str, Json]:
         "local_gradients": alone(crew, cell, "grad", share),
         "collectives": rows,
         "paced": in_rhythm,
+        "new_memory": new_memory(worker),
     }
+
+
+def new_memory(worker: Worker) -> dict[str, Json]:
+    """What it costs each process to be given memory by the system, all of them at once."""
+    return {"bytes": FRESH, "seconds": slowest(worker.call("pages", size=FRESH, count=REPLAYED))}
 
 
 def alone(crew: Crew, cell: Cell, program: str, batch: int) -> dict[str, Json]:
@@ -223,7 +232,8 @@ def alone(crew: Crew, cell: Cell, program: str, batch: int) -> dict[str, Json]:
     crew.say(f"{cell.side}, {cell.ranks} ranks by themselves: {what}, batch {batch}")
     size = cell.size.model_copy(update={"batch": batch})
     answer = crew.worker(cell).call("prepare_local", program=program, size=size.model_dump())
-    return {"batch": batch, "threads": answer["threads"], **timed(crew, [cell], {cell.id: 1.0})[cell.id]}
+    known = {"batch": batch, "temporary_bytes": answer["temporary_bytes"], "threads": answer["threads"]}
+    return {**known, **timed(crew, [cell], {cell.id: 1.0})[cell.id]}
 
 
 def replayed(worker: Worker, kind: str, size: int, ranks: int, arrays: int) -> list[float]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +69,7 @@ def _in_float64(cell: Cell) -> Cell:
 
 
 def reference(
-    context: Context,
-    *,
-    output: str,
-    size: dict[str, Json],
-    optimizers: list[str],
-    parts: list[int],
-    other: str,
+    context: Context, *, output: str, size: dict[str, Json], optimizers: list[str], parts: list[int], other: str
 ) -> dict[str, Json]:
     """Loss, gradients and buffers of one device in float64, and how far rounding alone moves them.
 
@@ -136,15 +133,16 @@ def rounding(
 
     Weights and state after a step stand under ``<optimizer>.weights`` and ``<optimizer>.optimizer``.
     """
-    base, moved = files.read(path, "gradients"), nudged.gradients
-    floors = {
-        "loss": {"loss": abs(float(files.read(path, "loss")["loss"][0]) - nudged.loss)},
-        "gradients": gaps(base, moved),
-        "buffers": gaps(files.read(path, "buffers"), nudged.buffers),
-    }
-    for name in optimizers:
-        before, after = (first_step(OPTIMIZERS[name], start, g) for g in (base, moved))
-        floors |= {f"{name}.{kind}": gaps(a, b) for kind, a, b in zip(STEPPED, before, after, strict=True)}
+    moved = nudged.gradients
+    with files.opened(path, "gradients") as base, files.opened(path, "buffers") as buffers:
+        floors = {
+            "loss": {"loss": abs(float(files.read(path, "loss")["loss"][0]) - nudged.loss)},
+            "gradients": gaps(base, moved),
+            "buffers": gaps(buffers, nudged.buffers),
+        }
+        for name in optimizers:
+            before, after = (first_step(OPTIMIZERS[name], start, g) for g in (base, moved))
+            floors |= {f"{name}.{kind}": gaps(a, b) for kind, a, b in zip(STEPPED, before, after, strict=True)}
     return floors
 
 
@@ -173,24 +171,48 @@ def in_parts(runner: Runner, start: Arrays, batch: Arrays, count: int) -> Evalua
     return Evaluation({}, statistics.fmean(losses), gradients, {**buffers, **first})
 
 
-def first_step(rule: Optimizer, start: Arrays, gradients: Mapping[str, Array]) -> tuple[Arrays, Arrays]:
+class Lazy(Mapping[str, Array]):
+    """Arrays that are computed when they are asked for: a large model's are never held all at once."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Array]]) -> None:
+        self.makers = makers
+
+    def __getitem__(self, name: str) -> Array:
+        return self.makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.makers)
+
+    def __len__(self) -> int:
+        return len(self.makers)
+
+
+def first_step(rule: Optimizer, start: Arrays, gradients: Mapping[str, Array]) -> tuple[Lazy, Lazy]:
     """Weights and state after one step from a fresh state in float64, by :class:`Optimizer`'s formulas."""
-    after: Arrays = {}
-    state: Arrays = {}
-    for name, gradient in gradients.items():
-        g, before = np.asarray(gradient), start[name]
+    b1, b2 = rule.betas
+
+    def gradient(name: str) -> Array:
+        g = np.asarray(gradients[name])
+        if rule.name != "sgd" or not rule.weight_decay:
+            return g
+        return g + np.multiply(start[name], rule.weight_decay, dtype=np.float64)
+
+    def weight(name: str) -> Array:
+        g = gradient(name)
         if rule.name == "sgd":
-            if rule.weight_decay:  # a large model is not copied for nothing
-                g = g + np.multiply(before, rule.weight_decay, dtype=np.float64)
-            state[f"momentum.{name}"] = g
-            after[name] = before - rule.learning_rate * g  # in float64, as g is
-        else:
-            b1, b2 = rule.betas
-            state |= {f"exp_avg.{name}": (1 - b1) * g, f"exp_avg_sq.{name}": (1 - b2) * g * g}
-            kept = 1 - rule.learning_rate * rule.weight_decay
-            after[name] = np.multiply(before, kept, dtype=np.float64)
-            after[name] -= rule.learning_rate * g / (np.abs(g) + rule.eps)
-    return after, state if rule.name == "sgd" else {**state, "step": np.asarray(1.0)}
+            return start[name] - rule.learning_rate * g  # in float64, as g is
+        kept = np.multiply(start[name], 1 - rule.learning_rate * rule.weight_decay, dtype=np.float64)
+        return kept - rule.learning_rate * g / (np.abs(g) + rule.eps)
+
+    slots: dict[str, Callable[[str], Array]] = (
+        {"momentum": gradient}
+        if rule.name == "sgd"
+        else {"exp_avg": lambda n: (1 - b1) * gradient(n), "exp_avg_sq": lambda n: (1 - b2) * gradient(n) ** 2}
+    )
+    state = {f"{slot}.{name}": partial(make, name) for slot, make in slots.items() for name in gradients}
+    if rule.name != "sgd":
+        state["step"] = lambda: np.asarray(1.0)
+    return Lazy({name: partial(weight, name) for name in gradients}), Lazy(state)
 
 
 def single(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
@@ -211,10 +233,19 @@ def single(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
         "peak_flops": 2 * PEAK[0] * PEAK[1] * PEAK[2] / shortest,
         "parameter_bytes": parameter_bytes,
         "held": held_alone(context, prepared, parameter_bytes, size),
+        "temporary_bytes": temporary_of(context, prepared),
         "traffic": [],
         "lines": parallel_lines.of_side(cell.side),
         "facts": dict(runner.facts()),
     }
+
+
+def temporary_of(context: Context, prepared: Prepared) -> int | None:
+    """As :meth:`ParallelRunner.temporary_bytes`, of one device's program."""
+    known = prepared.compiled
+    if "temporary_bytes" not in known or context.cell.device != "cpu":
+        return None
+    return int(known["temporary_bytes"] + known["output_bytes"] - known["aliased_bytes"])
 
 
 def held_alone(
@@ -277,15 +308,9 @@ def judge(
 
     ``part``: into how many parts the reference was taken; ``first``: buffers are those after the first part.
     """
-    taken = f"{path}.{part}" if part else path
-    expected = {kind: files.read(taken, kind) for kind in STORED}
-    kept = {n: a for n, a in expected["buffers"].items() if n.startswith("first.") == first}
-    expected["buffers"] = {name.removeprefix("first."): array for name, array in kept.items()}
-    stepped = first_step(OPTIMIZERS[optimizer], start, expected["gradients"])
     floors = json.loads(Path(path, ROUNDING).read_text())
     noise: set[str] = set()
-    for kind in (*STORED, *STEPPED):
-        wanted = stepped[STEPPED.index(kind)] if kind in STEPPED else expected[kind]
+    for kind, wanted in expected(f"{path}.{part}" if part else path, start, OPTIMIZERS[optimizer], first=first):
         given = {n: np.asarray(a) for n, a in files.arrays(found, kind).items()}
         rows = {
             name: [_finite(d.error), d.norm, _finite(d.gap), d.fault]
@@ -301,15 +326,24 @@ def judge(
             verdict.check(f"{kind}, {optimizer}", kind, errors)
 
 
+def expected(
+    path: str, start: Arrays, rule: Optimizer, *, first: bool
+) -> Iterator[tuple[str, Mapping[str, Array]]]:
+    """Each kind of tensor as the single device has it, or as the optimizer's formula makes it of that."""
+    with contextlib.ExitStack() as stack:
+        stored = {kind: stack.enter_context(files.opened(path, kind)) for kind in STORED}
+        kept = [name for name in stored["buffers"] if name.startswith("first.") == first]
+        buffers = {name.removeprefix("first."): stored["buffers"][name] for name in kept}
+        yield from {**stored, "buffers": buffers}.items()
+        yield from zip(STEPPED, first_step(rule, start, stored["gradients"]), strict=True)
+
+
 def gap_to_whole(found: Evaluation, path: str) -> dict[str, Json]:
     """How far BatchNorm over parts of the batch is from BatchNorm over all of it, norm-relative."""
-    whole = {"loss": files.read(path, "loss"), "gradients": files.read(path, "gradients")}
-    loss = compare(whole["loss"], {"loss": np.asarray([found.loss])})
-    gradients = compare(whole["gradients"], dict(found.gradients))
-    return {
-        "loss": _finite(together(loss.values())),
-        "gradients": _finite(together(gradients.values())),
-    }
+    loss = compare(files.read(path, "loss"), {"loss": np.asarray([found.loss])})
+    with files.opened(path, "gradients") as whole:
+        gradients = compare(whole, found.gradients)
+    return {"loss": _finite(together(loss.values())), "gradients": _finite(together(gradients.values()))}
 
 
 def ready(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
@@ -327,6 +361,7 @@ def ready(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
         "first_s": first,
         "traffic": [vars(row) for row in traffic],
         "held": vars(held),
+        "temporary_bytes": runner.temporary_bytes(batches[0]),
         "facts": dict(runner.facts()),
     }
 
@@ -374,6 +409,17 @@ def paced(context: Context, *, work_s: float, count: int) -> dict[str, Json]:
     return {"work_s": _timed(lambda i: work(repeats), count), "samples_s": _timed(both, count)}
 
 
+def pages(context: Context, *, size: int, count: int) -> dict[str, Json]:
+    """Seconds until the system has given so many bytes of memory, page by page; each time it is given back."""
+
+    def take(i: int) -> None:
+        block = mmap.mmap(-1, size)
+        np.frombuffer(block, np.uint8)[:: mmap.PAGESIZE] = 1
+        block.close()
+
+    return {"samples_s": _timed(take, count)}
+
+
 def join(context: Context) -> dict[str, Json]:
     """A group that computes nothing together: for calibration."""
     cell = context.cell.model_copy(update={"mode": "data"})
@@ -385,8 +431,9 @@ def prepare_local(context: Context, *, program: str, size: dict[str, Json]) -> d
     """A single device's program, ready to be timed while the other processes run theirs."""
     runner: Any = context.memory.get("local") or make_runner(context.cell, _twin(context), context.weights)
     context.memory["local"] = runner
-    context.memory["call"] = runner.prepare(program, _batches(context, size, BATCHES), dropout=False).call
-    return {"threads": runner.facts()["threads"]}
+    prepared = runner.prepare(program, _batches(context, size, BATCHES), dropout=False)
+    context.memory["call"] = prepared.call
+    return {"threads": runner.facts()["threads"], "temporary_bytes": temporary_of(context, prepared)}
 
 
 def _runner(context: Context) -> ParallelRunner:
@@ -420,6 +467,7 @@ VERBS: Mapping[str, Verb] = {
         time_steps,
         replay,
         paced,
+        pages,
         join,
         prepare_local,
     )

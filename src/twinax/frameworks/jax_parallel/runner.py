@@ -204,7 +204,10 @@ class JaxParallelRunner(ParallelRunner):
 
     def _gathered(self, params: Tree, state: Tree) -> tuple[Arrays, Arrays]:
         """Placed trees as whole host arrays by torch name; all processes call it, the first one keeps."""
-        whole = jax.jit(self.engine.whole, out_shardings=self.replicated)(params, state)
+        if all(leaf.is_fully_replicated for leaf in jax.tree.leaves((params, state))):
+            whole = self.engine.whole(params, state)  # nobody has to be asked
+        else:
+            whole = jax.jit(self.engine.whole, out_shardings=self.replicated)(params, state)
         if self.membership.process > 0:
             jax.block_until_ready(whole)
             return {}, {}
@@ -262,6 +265,13 @@ class JaxParallelRunner(ParallelRunner):
             optimizer=timed.optimizer,
             activations=max(int(memory.temp_size_in_bytes) - timed.parameters, 0),
         )
+
+    def temporary_bytes(self, batch: Arrays) -> int | None:
+        if jax.default_backend() != "cpu":
+            return None  # a device's allocator keeps its memory
+        memory = self._timed(batch).program.memory_analysis()
+        results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+        return int(memory.temp_size_in_bytes + results)
 
     def collective(self, kind: Kind, size: int, ranks: int, arrays: int = 1) -> Callable[[], None]:
         if ranks not in self.engine.groups:

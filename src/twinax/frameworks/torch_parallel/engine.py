@@ -64,9 +64,8 @@ class Engine(ABC):
         self.shares, self.share = 1, 0
         self.groups: dict[int, dist.ProcessGroup] = {setting.ranks: world()}
 
-    def fit_to(self, data: Data) -> None:
-        """Make ready for data of this form, with a first pass; the weights are to be loaded again after it."""
-        self.run(data)
+    def fit_to(self, data: Data) -> None:  # noqa: B027 - most engines fit any form
+        """Make ready for data of this form; the weights are to be loaded again after it."""
 
     @abstractmethod
     def run(self, data: Data) -> Tensor | None:

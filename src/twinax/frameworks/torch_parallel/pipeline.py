@@ -80,7 +80,6 @@ class Pipeline(Engine):
         stage = pipe.build_stage(setting.process, setting.device)
         self.model = stage.submod
         self.schedule = ScheduleGPipe(stage, self.micro_batches, loss_fn=loss)
-        self.run(data)
 
     # --- a step --------------------------------------------------------------------------------
 

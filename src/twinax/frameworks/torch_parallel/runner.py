@@ -132,10 +132,10 @@ class TorchParallelRunner(ParallelRunner):
                 "Give a batch that is a multiple of the ranks.",
             ) from error
 
-    def _attempt(self, work: Callable[[], Any]) -> None:
+    def _attempt(self, work: Callable[[], Any]) -> Any:
         """What the engine cannot do with this model becomes ``unsupported``; a lost rank does not."""
         try:
-            work()
+            return work()
         except (CellFailed, MemoryError, torch.OutOfMemoryError, dist.DistError):
             raise
         except Exception as error:
@@ -153,7 +153,7 @@ class TorchParallelRunner(ParallelRunner):
 
     def step(self, batch: Arrays, weights: Arrays, optimizer: Optimizer) -> Evaluation | None:
         data, made = self._ready(batch, optimizer, weights)
-        loss = self.engine.loss_of_all(self.engine.run(data))
+        loss = self.engine.loss_of_all(self._attempt(lambda: self.engine.run(data)))
         parameters = self.engine.parameters()
         gradients = self._gather({n: _or_zeros(p.grad, p) for n, p in parameters.items()})
         buffers = self._gather(self.engine.tensors(), buffers=True)
@@ -192,7 +192,7 @@ class TorchParallelRunner(ParallelRunner):
             self._train(placed[i % len(placed)], optimizer)
             self._finish()
 
-        call(0)
+        self._attempt(lambda: call(0))
         return call
 
     def _train(self, data: Data, optimizer: torch.optim.Optimizer) -> None:
@@ -206,7 +206,8 @@ class TorchParallelRunner(ParallelRunner):
 
     def traffic(self, batch: Arrays) -> list[Traffic]:
         data, optimizer = self._ready(batch, TIMED, self._weights)
-        self._train(data, optimizer)  # DDP agrees on its buckets at the beginning of the second pass
+        for _ in range(2):  # DDP agrees on its buckets at the beginning of the second pass
+            self._train(data, optimizer)
         counted = Collectives()
         with counted:
             self._train(data, optimizer)
@@ -225,6 +226,9 @@ class TorchParallelRunner(ParallelRunner):
             optimizer=local_bytes(states),
             activations=activations,
         )
+
+    def temporary_bytes(self, batch: Arrays) -> int | None:
+        return None  # tensor by tensor, and nobody counts them
 
     def collective(self, kind: Kind, size: int, ranks: int, arrays: int = 1) -> Callable[[], None]:
         if ranks not in self.engine.groups:

@@ -49,7 +49,6 @@ class DataParallel(Engine):
                 # else DDP waits for a gradient that never comes; where all come, looking for them costs time
                 find_unused_parameters=not _reaches_all(loss, self.model),
             )
-        self.run(data)
 
     def run(self, data: Data) -> Tensor:
         assert self.wrapped is not None
@@ -94,15 +93,12 @@ class TensorParallel(Engine):
     """Linear layers in parts, everything else whole: DTensor between a column and its row layer."""
 
     does = "parallelize_module (DTensor)"
+    checked = False  # whether a pass has shown that no gradient is in parts
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         mesh = init_device_mesh(setting.device.type, (setting.ranks,), mesh_dim_names=("tensor",))
         self.replicated = shard_layers(self.model, mesh, setting.plan)
-
-    def fit_to(self, data: Data) -> None:
-        self.run(data)
-        _check_gradients(self.model)
 
     def run(self, data: Data) -> Tensor:
         # masks and constants that the model's source makes are plain tensors: the same on every rank
@@ -111,6 +107,9 @@ class TensorParallel(Engine):
             self.replicated.clear()
             loss = self.setting.code.loss(outputs, data)
             loss.backward()
+        if not self.checked:
+            _check_gradients(self.model)
+            self.checked = True
         return loss
 
 
