@@ -163,7 +163,7 @@ def test_every_program_is_there_and_names_no_other_framework(side):
     [("torch", "RuntimeError: Only Tensors of floating point"), ("jax", "TypeError: grad requires")],
 )
 def test_a_mistake_is_run_and_read(tmp_path, side, message):
-    row = verbs.mistake(context(tmp_path, side), mistake="integer_gradient")
+    row = verbs.mistake(context(tmp_path, side), "integer_gradient")
     assert row["raised"] and row["message"].startswith(message)
     assert row["own_frames"] == 1 and 2 <= row["own_from_end"] <= row["lines"] <= 20
     assert row["own_line"] in verbs.path_of(side, "integer_gradient").read_text()
@@ -246,9 +246,10 @@ class Worker:
         self.crew.asked.append((self.cell.side, verb, *arguments.values()))
 
     def receive(self, timeout=None):
-        if self.crew.asked[-1][:1] == (self.crew.fails,) and len(self.crew.asked) > 6:
+        _, verb, *arguments = [row for row in self.crew.asked if row[0] == self.cell.side][-1]
+        if self.cell.side == self.crew.fails and len(self.crew.asked) > 6:
             raise CellFailed("crashed", "It died.", "See its log.", self.cell)
-        return {"seconds": 1.0}
+        return {"mistakes": list(arguments[0])} if verb == "mistakes" else {"seconds": 1.0}
 
     def call(self, verb, timeout=None, **arguments):
         self.send(verb, **arguments)

@@ -98,16 +98,14 @@ def _times(cells: list[Cell], crew: Crew, found: Found, failed: Failed) -> None:
 
 
 def _mistakes(cells: list[Cell], crew: Crew, found: Found, failed: Failed) -> None:
-    """Programs with a mistake; they are not timed, so the sides run at once."""
+    """Programs with a mistake; they are not timed, so that all run at once."""
     crew.say("running beginners' mistakes")
+    names = QUICK_MISTAKES if crew.options.quick else MISTAKES
     for cell in cells:
         found[cell.id]["mistakes"] = []
-    for mistake in QUICK_MISTAKES if crew.options.quick else MISTAKES:
-        asked = [cell for cell in cells if cell.id not in failed]
-        for cell in asked:
-            crew.worker(cell).send("mistake", mistake=mistake)
-        for cell in asked:
-            try:
-                found[cell.id]["mistakes"].append(crew.worker(cell).receive())
-            except CellFailed as error:
-                failed[cell.id] = error
+        crew.worker(cell).send("mistakes", names=names)
+    for cell in cells:
+        try:
+            found[cell.id]["mistakes"] = crew.worker(cell).receive()["mistakes"]
+        except CellFailed as error:
+            failed[cell.id] = error

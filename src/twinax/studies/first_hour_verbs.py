@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -171,7 +172,7 @@ def why(ended: Finished) -> str:
     return read_traceback(ended.errors, "").message or f"it ended with exit status {ended.code}"
 
 
-def mistake(context: Context, *, mistake: str) -> dict[str, Json]:
+def mistake(context: Context, mistake: str) -> dict[str, Json]:
     """What a program with a mistake prints: its length, and where the program's own line stands."""
     program = path_of(context.cell.side, mistake)
     ended = run([str(program)], context)
@@ -180,6 +181,12 @@ def mistake(context: Context, *, mistake: str) -> dict[str, Json]:
         return row | {"raised": None, "said": why(ended)}
     shown = asdict(read_traceback(ended.errors, str(program)))
     return row | {"raised": ended.code != 0, "output": ended.output.strip()[:100], **shown}
+
+
+def mistakes(context: Context, *, names: list[str]) -> dict[str, Json]:
+    """All of these programs, as many at a time as there are cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return {"mistakes": list(pool.map(lambda name: mistake(context, name), names))}
 
 
 def path_of(side: str, name: str) -> Path:
@@ -307,4 +314,4 @@ def _unindented(lines: list[str]) -> Iterator[str]:
     return (line for line in lines if line and not line[0].isspace())
 
 
-VERBS: Mapping[str, Verb] = {"install": install, "start": start, "mistake": mistake}
+VERBS: Mapping[str, Verb] = {"install": install, "start": start, "mistakes": mistakes}

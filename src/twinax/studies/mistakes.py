@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -34,11 +35,16 @@ class MistakesStudy(Study):
         return [Group(self.name, tuple(cells))]
 
     def conduct(self, group: Group, crew: Crew) -> Iterator[Record]:
-        """One side after the other: some verdicts rest on time."""
+        """Both sides at once: a verdict that rests on time is of programs that take turns in one process."""
+        crew.say("making mistakes")
+        with contextlib.suppress(CellFailed):  # met again below, by its own cell
+            crew.start(*group.cells)
         for cell in group.cells:
-            crew.say(f"making mistakes in {cell.side}")
+            with contextlib.suppress(CellFailed):
+                crew.worker(cell).send("mistakes")
+        for cell in group.cells:
             try:
-                yield crew.record(cell, crew.worker(cell).call("mistakes"))
+                yield crew.record(cell, crew.worker(cell).receive())
             except CellFailed as error:
                 outcome = Outcome(error.outcome)
                 yield crew.record(cell, outcome=outcome, message=error.what, hint=error.hint)
