@@ -15,7 +15,7 @@ from parallel_records import cell
 from twinax.errors import CellFailed
 from twinax.frameworks.base import ADAMW, OPTIMIZERS, SGD_MOMENTUM, Evaluation, Optimizer
 from twinax.records import Options
-from twinax.studies import parallel_verbs
+from twinax.studies import parallel_proof, parallel_verbs
 from twinax.studies import parity_files as files
 from twinax.studies.base import Context
 from twinax.studies.parity_verdict import Verdict
@@ -25,14 +25,14 @@ from twinax.studies.parity_verdict import Verdict
 
 def test_sgd_by_hand():
     rule = Optimizer("sgd", learning_rate=0.1, momentum=0.9, weight_decay=0.5)
-    after, state = parallel_verbs.first_step(rule, {"w": np.array([1.0, -2.0])}, {"w": np.array([0.5, 0.0])})
+    after, state = parallel_proof.first_step(rule, {"w": np.array([1.0, -2.0])}, {"w": np.array([0.5, 0.0])})
     assert after["w"] == pytest.approx([0.9, -1.9], rel=1e-15)  # g + 0.5 w is 1 and -1
     assert set(state) == {"momentum.w"} and state["momentum.w"].tolist() == [1.0, -1.0]
 
 
 def test_adamw_by_hand():
     rule = Optimizer("adamw", learning_rate=0.1, betas=(0.9, 0.99), eps=1.0, weight_decay=0.5)
-    after, state = parallel_verbs.first_step(rule, {"w": np.array([2.0])}, {"w": np.array([-3.0])})
+    after, state = parallel_proof.first_step(rule, {"w": np.array([2.0])}, {"w": np.array([-3.0])})
     # 2 · (1 − 0.05) + 0.1 · 3 / (3 + 1)
     assert after["w"] == pytest.approx([1.975], rel=1e-15)
     assert state["exp_avg.w"] == pytest.approx([-0.3]) and state["exp_avg_sq.w"] == pytest.approx([0.09])
@@ -47,23 +47,23 @@ def test_the_first_step_is_the_papers_with_its_corrections():
     m, v = (1 - b1) * g, (1 - b2) * g**2
     moved = (m / (1 - b1)) / (np.sqrt(v / (1 - b2)) + ADAMW.eps)
     expected = w - lr * ADAMW.weight_decay * w - lr * moved
-    after, _ = parallel_verbs.first_step(ADAMW, {"w": w}, {"w": g})
+    after, _ = parallel_proof.first_step(ADAMW, {"w": w}, {"w": g})
     assert np.allclose(after["w"], expected, rtol=1e-13, atol=0)
     assert after["w"][0] == pytest.approx(w[0] * (1 - lr * ADAMW.weight_decay))
 
 
 def test_the_first_step_is_taken_in_float64():
-    after, _ = parallel_verbs.first_step(SGD_MOMENTUM, {"w": np.ones(1, np.float32)}, {"w": np.array([1e-9])})
+    after, _ = parallel_proof.first_step(SGD_MOMENTUM, {"w": np.ones(1, np.float32)}, {"w": np.array([1e-9])})
     assert after["w"].dtype == np.float64 and after["w"][0] == 1 - 1e-11
 
 
 def test_an_optimizer_that_leaves_its_formula_is_found_on_one_device():
     for name in ("sgd", "adamw"):
-        parallel_verbs.held_to_formula(name, START, evaluation(name))
-        for kind in parallel_verbs.STEPPED:
+        parallel_proof.held_to_formula(name, START, evaluation(name))
+        for kind in parallel_proof.STEPPED:
             found = altered(evaluation(name), kind, lambda a: a * (1 + 1e-6))
             with pytest.raises(CellFailed, match=rf"{name}'s first step .* {kind} .*1.0e-06") as raised:
-                parallel_verbs.held_to_formula(name, START, found)
+                parallel_proof.held_to_formula(name, START, found)
             assert raised.value.outcome == "mismatch"
 
 
@@ -72,7 +72,7 @@ def test_a_step_that_is_no_number_leaves_its_formula_too(fault):
     found = evaluation("sgd")
     found.weights = altered(found, "weights", lambda a: a * np.nan).weights if fault == "nan" else {}
     with pytest.raises(CellFailed, match="weights w, inf"):
-        parallel_verbs.held_to_formula("sgd", START, found)
+        parallel_proof.held_to_formula("sgd", START, found)
 
 
 # --- one device against the other side's ---------------------------------------------------------------
@@ -95,7 +95,7 @@ class Device:
         rest = np.asarray(3 * (w[0] - 1) + self.noise)  # other roundings with other weights
         gradients = {"w": 2 * w * mean * off.get("gradients", 1), "flat": np.full(2, rest)}
         buffers = {"bn.running_mean": np.array([mean]) * off.get("buffers", 1)}
-        weights, state = map(dict, parallel_verbs.first_step(self.rule or SGD_MOMENTUM, self.start, gradients))
+        weights, state = map(dict, parallel_proof.first_step(self.rule or SGD_MOMENTUM, self.start, gradients))
         weights["w"] = weights["w"] * off.get("weights", 1)
         loss = float(np.sum(w**2)) * mean * off.get("loss", 1)
         return Evaluation({}, loss, gradients, buffers, {}, weights if step else {}, state if step else {})
@@ -108,12 +108,12 @@ def device(
     monkeypatch: pytest.MonkeyPatch, folder: Path, side: str, engine: Device, other: str = ""
 ) -> dict[str, Any]:
     """What ``reference`` answers for an engine; its arrays lie under the side's name."""
-    monkeypatch.setattr(parallel_verbs, "make_runner", lambda *_: engine)
-    monkeypatch.setattr(parallel_verbs, "_batches", lambda *_: [{"x": np.array([1.0, 3.0, 10.0, 20.0])}])
+    monkeypatch.setattr(parallel_proof, "make_runner", lambda *_: engine)
+    monkeypatch.setattr(parallel_proof, "make_batches", lambda *_: [{"x": np.array([1.0, 3.0, 10.0, 20.0])}])
     options = Options(quick=True)
     context = Context(object(), cell(side, "single"), options, None, DEVICE_START, folder, folder)  # type: ignore[arg-type]
     more: dict[str, Any] = {"size": {"batch": 4}, "optimizers": ["sgd", "adamw"], "parts": [2]}
-    return parallel_verbs.reference(context, output=str(folder / side), other=other, **more)
+    return parallel_proof.reference(context, output=str(folder / side), other=other, **more)
 
 
 def test_the_first_side_has_nothing_to_be_compared_with(monkeypatch, tmp_path):
@@ -125,10 +125,10 @@ def test_a_reference_holds_what_no_formula_gives(monkeypatch, tmp_path):
     device(monkeypatch, tmp_path, "torch", Device())
     for folder in ("torch", "torch.2"):
         kept = {file.stem for file in (tmp_path / folder).glob("*.safetensors")}
-        assert kept == {"loss", "gradients", "buffers"} == set(parallel_verbs.STORED)
-    floors = json.loads((tmp_path / "torch" / parallel_verbs.ROUNDING).read_text())
-    stepped = {f"{rule}.{kind}" for rule in ("sgd", "adamw") for kind in parallel_verbs.STEPPED}
-    assert set(floors) == {*parallel_verbs.STORED, *stepped}
+        assert kept == {"loss", "gradients", "buffers"} == set(parallel_proof.STORED)
+    floors = json.loads((tmp_path / "torch" / parallel_proof.ROUNDING).read_text())
+    stepped = {f"{rule}.{kind}" for rule in ("sgd", "adamw") for kind in parallel_proof.STEPPED}
+    assert set(floors) == {*parallel_proof.STORED, *stepped}
 
 
 def test_sides_that_agree_differ_in_nothing(monkeypatch, tmp_path):
@@ -153,7 +153,7 @@ def test_a_rounding_that_is_none_differs_between_the_sides(monkeypatch, tmp_path
 
 def test_another_side_that_left_nothing_differs_in_everything(monkeypatch, tmp_path):
     answer = device(monkeypatch, tmp_path, "jax", Device(), str(tmp_path / "nowhere"))
-    assert answer["across"] == list(parallel_verbs.STORED)
+    assert answer["across"] == list(parallel_proof.STORED)
 
 
 def test_a_device_whose_step_leaves_the_formula_is_no_reference(monkeypatch, tmp_path):
@@ -173,7 +173,7 @@ ALL_KINDS = ("loss", "gradients", "buffers", "weights", "optimizer")
 def evaluation(optimizer: str = "sgd", flat: np.ndarray = FLAT) -> Evaluation:
     """A made-up step on one device."""
     gradients = {"w": np.array([[1.0, -2.0], [0.5, 3.0]]), "flat": flat}
-    weights, state = parallel_verbs.first_step(OPTIMIZERS[optimizer], START, gradients)
+    weights, state = parallel_proof.first_step(OPTIMIZERS[optimizer], START, gradients)
     return Evaluation({}, 0.7, gradients, {"bn.running_mean": np.array([0.1, 0.2])}, {}, weights, state)
 
 
@@ -187,19 +187,19 @@ def altered(found: Evaluation, kind: str, change: Callable[[np.ndarray], np.ndar
 def reference(folder: Path, part: int = 0) -> str:
     """What one device wrote; over ``part`` parts also what BatchNorm of the first part alone left behind."""
     path = str(folder / "reference-torch")
-    files.write(path, evaluation(), parallel_verbs.STORED)
-    floors = parallel_verbs.rounding(path, START, evaluation(flat=NUDGED), ["sgd", "adamw"])
-    Path(path, parallel_verbs.ROUNDING).write_text(json.dumps(floors))
+    files.write(path, evaluation(), parallel_proof.STORED)
+    floors = parallel_proof.rounding(path, START, evaluation(flat=NUDGED), ["sgd", "adamw"])
+    Path(path, parallel_proof.ROUNDING).write_text(json.dumps(floors))
     if part:
         found = evaluation()
         found.buffers = {**found.buffers, "first.bn.running_mean": np.array([5.0, 6.0])}
-        files.write(f"{path}.{part}", found, parallel_verbs.STORED)
+        files.write(f"{path}.{part}", found, parallel_proof.STORED)
     return path
 
 
 def judged(path: str, found: Evaluation, part: int = 0, first: bool = False, optimizer: str = "sgd") -> Verdict:
     verdict = Verdict()
-    parallel_verbs.judge(verdict, found, START, optimizer, path, part, first=first)
+    parallel_proof.judge(verdict, found, START, optimizer, path, part, first=first)
     return verdict
 
 
@@ -297,7 +297,7 @@ def test_a_reference_that_is_not_there_proves_nothing(tmp_path):
     with pytest.raises(FileNotFoundError):
         judged(str(tmp_path / "nowhere"), evaluation())
     path = reference(tmp_path)
-    for kind in parallel_verbs.STORED:
+    for kind in parallel_proof.STORED:
         files.file_of(path, kind).unlink()
     assert set(judged(path, evaluation()).failed) == {f"{kind}, sgd" for kind in ALL_KINDS}
 
@@ -306,7 +306,7 @@ def test_rounding_is_how_far_each_tensor_moves(tmp_path):
     path, nudged = reference(tmp_path), evaluation()
     nudged.loss = 0.75
     nudged.gradients = {**nudged.gradients, "w": nudged.gradients["w"] + np.array([[3.0, 0.0], [0.0, 4.0]])}
-    floors = parallel_verbs.rounding(path, START, nudged, ["sgd"])
+    floors = parallel_proof.rounding(path, START, nudged, ["sgd"])
     assert floors["loss"] == pytest.approx({"loss": 0.05})
     assert floors["gradients"] == {"w": 5.0, "flat": 0.0}
     assert floors["buffers"] == {"bn.running_mean": 0.0}
@@ -327,7 +327,7 @@ def test_the_gap_to_the_whole_batch_is_relative_to_it(tmp_path):
     found, path = evaluation(), reference(tmp_path)
     found.loss *= 1.5
     found.gradients = {name: 1.25 * np.asarray(g) for name, g in found.gradients.items()}
-    assert parallel_verbs.gap_to_whole(found, path) == pytest.approx({"loss": 0.5, "gradients": 0.25})
+    assert parallel_proof.gap_to_whole(found, path) == pytest.approx({"loss": 0.5, "gradients": 0.25})
 
 
 # --- the proof, with an engine that answers ---------------------------------------------------------
@@ -347,12 +347,12 @@ class Engine:
 
 
 def proved(monkeypatch, tmp_path, engine: Engine, mode: str = "data", part: int = 0) -> dict[str, Any]:
-    monkeypatch.setattr(parallel_verbs, "make_parallel_runner", lambda *_: engine)
-    monkeypatch.setattr(parallel_verbs, "_batches", lambda *_: [{"x": np.zeros(4)}])
+    monkeypatch.setattr(parallel_proof, "make_parallel_runner", lambda *_: engine)
+    monkeypatch.setattr(parallel_proof, "make_batches", lambda *_: [{"x": np.zeros(4)}])
     mine, options = cell("torch", mode, max(part, 1)), Options(quick=True)
     context = Context(object(), mine, options, None, START, tmp_path, tmp_path)  # type: ignore[arg-type]
     path, optimizers = str(tmp_path / "reference-torch"), ["sgd", "adamw"]
-    return parallel_verbs.prove(context, reference=path, size={"batch": 4}, optimizers=optimizers, part=part)
+    return parallel_proof.prove(context, reference=path, size={"batch": 4}, optimizers=optimizers, part=part)
 
 
 def test_a_proof_that_holds(monkeypatch, tmp_path):
@@ -444,7 +444,7 @@ class Parts:
 
 def test_a_step_in_parts_is_the_mean_of_the_parts_and_carries_the_buffers():
     batch = {"x": np.array([1.0, 3.0, 10.0, 20.0])}  # means 2 and 15
-    found = parallel_verbs.in_parts(Parts(), {"w": np.array([1.0])}, batch, 2)  # type: ignore[arg-type]
+    found = parallel_proof.in_parts(Parts(), {"w": np.array([1.0])}, batch, 2)  # type: ignore[arg-type]
     assert found.loss == pytest.approx((4 + 225) / 2)
     assert found.gradients["w"] == pytest.approx([8.5])
     assert {n: float(a[0]) for n, a in found.buffers.items()} == {"bn.seen": 17.0, "first.bn.seen": 2.0}
