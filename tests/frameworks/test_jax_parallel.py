@@ -315,6 +315,18 @@ def measured(membership: Membership, name: str, strategy: str) -> tuple[list[Tra
     return made.traffic(batch), made.held(batch), made.facts()
 
 
+def taken(membership: Membership) -> tuple[int | None, Held]:
+    made, batch = make(membership, "bert", "data"), given(twin_of("bert"))[1]
+    return made.temporary_bytes(batch), made.held(batch)
+
+
+def test_a_step_takes_its_working_memory_from_the_system_and_no_room_for_what_it_is_given(devices: Ranks):
+    ((temporary, held),) = devices.run(taken)
+    assert temporary is not None
+    beyond = temporary - held.activations - held.gradients
+    assert 0 <= beyond < 1024  # the loss; new weights lie where the old ones were
+
+
 def sizes_of(name: str) -> dict[str, int]:
     """Bytes in float64 of every parameter."""
     twin = twin_of(name)

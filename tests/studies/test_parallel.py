@@ -181,7 +181,9 @@ class Worker:
         if verb == "paced":
             work_s, count = arguments["work_s"], arguments["count"]
             return {"work_s": [work_s] * count, "samples_s": [work_s + 0.002] * count}
-        return {"threads": 1}
+        if verb == "pages":
+            return {"samples_s": [arguments["size"] * 1e-9] * arguments["count"]}
+        return {"threads": 1, "temporary_bytes": 7}
 
 
 class Crew:
@@ -368,6 +370,10 @@ def test_replicas_measure_every_kind_size_and_share(tmp_path):
     assert measured["local_gradients"]["batch"] == 2 and measured["local_gradients"]["step_s"]
     assert [row["batch"] for row in measured["local_steps"]] == [1, 2, 8]  # half a share, a share, all of it
     assert all(row["step_s"] for row in measured["local_steps"]) and measured["threads"] == 1
+    assert all(row["temporary_bytes"] == 7 for row in (*measured["local_steps"], measured["local_gradients"]))
+    for known in (measured, whole.one("torch", "single", 1).measurements):
+        taken = known["new_memory"]
+        assert taken["seconds"] == pytest.approx([taken["bytes"] * 1e-9] * parallel.REPLAYED)
 
 
 def test_replicas_of_a_quick_run_for_a_cluster_have_collectives_in_rhythm(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from parallel_records import cell
 from twinax.errors import CellFailed
 from twinax.frameworks.base import ADAMW, OPTIMIZERS, SGD_MOMENTUM, Evaluation, Optimizer
+from twinax.measure import memory
 from twinax.records import Options
 from twinax.studies import parallel_proof, parallel_verbs
 from twinax.studies import parity_files as files
@@ -412,6 +413,14 @@ class Collectives:
 
     def collective(self, kind: str, size: int, ranks: int) -> Callable[[], None]:
         return lambda: self.calls.append((kind, size, ranks))
+
+
+def test_memory_is_taken_from_the_system_and_given_back(tmp_path):
+    context = Context(object(), cell("torch", "replicas", 2), Options(), None, {}, tmp_path, tmp_path)  # type: ignore[arg-type]
+    before = memory.resident_bytes()
+    answer = parallel_verbs.pages(context, size=1 << 26, count=3)
+    assert len(answer["samples_s"]) == 3 and min(answer["samples_s"]) > 0
+    assert memory.resident_bytes() - before < 1 << 25
 
 
 def test_a_collective_in_rhythm_comes_after_work_of_the_length_asked_for(monkeypatch, tmp_path):
