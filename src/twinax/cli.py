@@ -64,7 +64,12 @@ Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Examples per 
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Element type in which speed is measured.")]
 Modes = Annotated[str, typer.Option("--modes", help="Modes to time: eager, compile, op_by_op, jit (commas).")]
 Weights = Annotated[str, typer.Option("--weights", help="A checkpoint: .safetensors, .pth, or a folder.")]
-Resume = Annotated[Path | None, typer.Option("--resume", help="A run to continue: only what is missing runs.")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume", help="A run to continue: what is missing runs, with what is timed in turn with it."
+    ),
+]
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds a worker may stay silent.")]
 Lengths = Annotated[str, typer.Option("--lengths", help="A file of sequence lengths: the workload for shapes.")]
 Ranks = Annotated[
@@ -103,6 +108,20 @@ def _run(command: str, name: str, as_json: bool, as_markdown: bool, **choices: A
     print_answer(comparison, as_json, as_markdown)
 
 
+BESIDE_RESUME = frozenset({"resume", "as_json", "as_markdown", "debug"})
+"""Parameters that mean something to a run which goes on; all others are those that it was begun with."""
+
+
+def _tell_ignored(context: typer.Context) -> None:
+    """Say which arguments a run that goes on does not heed."""
+    sources = {p: context.get_parameter_source(p) for p in context.params if p not in BESIDE_RESUME}
+    given = {p for p, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    ignored = [p.opts[0] for p in context.command.params if p.name in given]
+    if ignored:
+        said = f"Not heeded: {', '.join(ignored)}. A run goes on with what it was begun with."
+        Console(stderr=True).print(said, soft_wrap=True, markup=False)
+
+
 ONLY = {
     "conventions": ("autodiff",),
     "ranks": ("parallel",),
@@ -124,6 +143,7 @@ def _study(command: str, summary: str, example: str) -> None:
     """Add one command; those that run studies have the same options."""
 
     def run(
+        context: typer.Context,
         name: OptionalName = "",
         quick: Quick = False,
         batch: Batch = None,
@@ -153,6 +173,8 @@ def _study(command: str, summary: str, example: str) -> None:
             name = name or "xor"
         if not name and resume is None:
             raise typer.BadParameter("Name a twin, or give a run to --resume.")
+        if resume is not None:
+            _tell_ignored(context)
         _run(
             "conventions" if conventions else command,
             name,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -43,10 +45,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 def conducted(work: Callable[[Listener], Any]) -> Any:
-    """What the work gives, with live progress; Ctrl-C ends it with one message and exit code 130."""
+    """What the work gives, with live progress; Ctrl-C or SIGTERM ends it with one message and exit code 130."""
     from twinax.report.progress import Progress
 
     errors = Console(stderr=True)
+    with contextlib.suppress(ValueError):  # not in the main thread: somebody else's program hears signals
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Progress(errors) as progress:
             return work(progress)

@@ -243,7 +243,8 @@ def _told(scaling: str, best: Mapping[str, Json] | None, error: Mapping[str, Jso
         "error not known" if off[0] is None else f"±{words.percent(off[0])}, at worst {words.percent(off[1])}"
     )
     return (
-        f"with {SCALINGS[scaling]} ({best['batch']:,}) {label(best['strategy'])} is predicted fastest on "
+        f"with {SCALINGS[scaling]} ({best['batch']:,}{' in all' if scaling == 'weak' else ''}) "
+        f"{label(best['strategy'])} is predicted fastest on "
         f"{words.count(best['devices'], 'device')}: {words.seconds(best['step_s'])} a step ({sure} here), "
         f"{words.three(best['throughput'])} examples/s, {words.memory(best['bytes'])} a device"
     )

@@ -291,7 +291,9 @@ def _traffic(records: Sequence[Record]) -> list[Finding]:
             Finding(
                 kind="parallel_traffic",
                 title=f"{words.SIDES[side]}: of {words.count(len(known), 'amount')} of traffic for which the "
-                f"strategy has a formula, {len(exact)} equal it to the byte.",
+                f"strategy has a formula, {len(exact)} equal it to the byte."
+                if known
+                else f"{words.SIDES[side]}: no strategy that ended well has a formula for its traffic.",
                 verdict=("exact" if len(exact) == len(known) else "differs") if known else "no formula",
                 evidence=tuple(r.cell.id for r in mine),
                 figures={"side": side, "rows": rows},

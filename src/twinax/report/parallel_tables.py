@@ -107,7 +107,8 @@ def memory(findings: Findings) -> Table | None:
     columns = ("Strategy", "Side", "Where", "Parameters", "Gradients", "Optimizer", "Activations")
     note = (
         "PyTorch's activations are the tensors kept for the backward pass; JAX's are the compiled step's "
-        "temporary buffers, which hold more than those: compare strategies, not sides."
+        "temporary buffers beyond the gradients' bytes: 0 where XLA needs less than these, more where buffers "
+        "of collectives lie there. Compare strategies on as many ranks, not sides."
     )
     return Table("Memory of a rank", columns, rows, (3, 4, 5, 6), note) if rows else None
 

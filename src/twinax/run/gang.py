@@ -22,6 +22,12 @@ COLLECTIVE_S = 120.0
 """Seconds that a collective may take; the engines raise then (or ``--timeout``, where that is shorter)."""
 LATE = ("timed out", "timeout", "deadline")
 """What an engine says when another rank did not come."""
+LOST = "connection closed by peer"
+"""What gloo says in every rank but the one that has gone."""
+WAYS = (
+    "Do all ranks call the same layers, whatever their data? Ranks that take different ways lose each other; "
+    "the logs of all ranks hold their tracebacks."
+)
 
 
 class Gang:
@@ -104,6 +110,8 @@ class Gang:
             return CellFailed(
                 "timed_out", f"{who} did not take part in time: {first.what}", PATIENCE, self.cell
             )
+        if LOST in first.what.lower():
+            return CellFailed(first.outcome, first.what, WAYS, self.cell)
         return first
 
     @staticmethod

@@ -324,7 +324,7 @@ class Contest:
             raise CellFailed(
                 "mismatch",
                 f"A step under {STRATEGIES[cell.mode]} on {cell.ranks} ranks is not the single device's: "
-                f"{first['what']} of {first['path']} {told}.",
+                f"{named(first)} {told}.",
                 "Is the loss a mean over examples, each on its own? Else a split batch is another problem.",
                 cell,
             )
@@ -373,6 +373,12 @@ class Contest:
             seconds = replayed(worker, row["kind"], each, row["ranks"], row["arrays"])
             total += row["count"] * statistics.fmean(seconds)  # of a step's many, some wait for a core
         self.found[cell.id]["communication_s"] = total
+
+
+def named(mismatch: Mapping[str, Json]) -> str:
+    """The tensor that differs: ``gradients of fc.weight``."""
+    what, path = mismatch["what"], mismatch["path"]
+    return f"the {what}" if what == path else f"{what} of {path}"
 
 
 def _raise(error: Exception) -> None:
