@@ -67,7 +67,7 @@ class Truth:
         """A step's samples, with the time in which the system gives it memory."""
         temporary = TEMPORARY[what] * MIB
         taken = temporary if temporary > 32 * MIB else 0
-        return {"step_s": self.samples(seconds + self.page * taken), "temporary_bytes": temporary}
+        return {"step_s": self.samples(seconds + self.page * taken), "taken_bytes": temporary}
 
     def compute(self, batch: float) -> float:
         return self.fixed + self.per_example * batch

@@ -180,6 +180,12 @@ def test_what_only_parallel_is_asked_reaches_the_engine(call, engine):
 def test_resume_needs_no_name(call, engine):
     call("compare", "--resume", "some/run")
     assert engine.calls[0]["resume"] == Path("some/run")
+    assert "Not heeded" not in call("compare", "--resume", "some/run", "--json").err
+
+
+def test_what_a_run_that_goes_on_does_not_heed_is_named(call, engine):
+    shown = call("compare", "xor", "--resume", "some/run", "--batch", "4")
+    assert "Not heeded: name, --batch." in shown.err
 
 
 @pytest.mark.parametrize("command", ["compare", "report"])
@@ -259,6 +265,17 @@ def test_ctrl_c_says_where_the_run_is(call, engine, arguments, said):
     engine.error = KeyboardInterrupt(*arguments)
     shown = call("compare", "xor")
     assert shown.code == 130 and said in shown.err and "Traceback" not in shown.err
+
+
+def test_a_batch_systems_signal_ends_a_run_as_ctrl_c_does(call, monkeypatch):
+    def execute(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("twinax.api.execute", execute)
+    before = signal.getsignal(signal.SIGTERM)
+    shown = call("compare", "xor")
+    assert shown.code == 130 and "Interrupted." in shown.err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from twinax.cli_options import (
     Threads,
     conducted,
     print_answer,
+    stated,
 )
 from twinax.errors import TwinaxError
 
@@ -114,8 +115,7 @@ BESIDE_RESUME = frozenset({"resume", "as_json", "as_markdown", "debug"})
 
 def _tell_ignored(context: typer.Context) -> None:
     """Say which arguments a run that goes on does not heed."""
-    sources = {p: context.get_parameter_source(p) for p in context.params if p not in BESIDE_RESUME}
-    given = {p for p, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    given = {name for name in context.params if name not in BESIDE_RESUME and stated(context, name)}
     ignored = [p.opts[0] for p in context.command.params if p.name in given]
     if ignored:
         said = f"Not heeded: {', '.join(ignored)}. A run goes on with what it was begun with."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,15 +44,28 @@ AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the report a
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read in main
 
 
+def stated(context: typer.Context, name: str) -> bool:
+    """Whether a parameter stands on the command line."""
+    return context.get_parameter_source(name).name == "COMMANDLINE"  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, which batch systems send, is heard as Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def conducted(work: Callable[[Listener], Any]) -> Any:
     """What the work gives, with live progress; Ctrl-C or SIGTERM ends it with one message and exit code 130."""
     from twinax.report.progress import Progress
 
     errors = Console(stderr=True)
-    with contextlib.suppress(ValueError):  # not in the main thread: somebody else's program hears signals
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Progress(errors) as progress:
+        with _terminable(), Progress(errors) as progress:
             return work(progress)
     except KeyboardInterrupt as stop:
         kept = f" {stop.args[0]} holds what was measured; go on with --resume." if stop.args else ""

@@ -23,6 +23,7 @@ from twinax.cli_options import (
     Threads,
     conducted,
     print_answer,
+    stated,
 )
 
 app = typer.Typer()
@@ -69,11 +70,6 @@ SIDES: dict[Framework | None, tuple[str, ...]] = {
 }
 Side = Annotated[OneSide | None, typer.Option("--framework", help=SIDE_HELP)]
 Data = Annotated[str, typer.Option("--data", help="A file or `hf:ID`; left out, the twin's own data.")]
-
-
-def _stated(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line."""
-    return context.get_parameter_source(name).name == "COMMANDLINE"  # type: ignore[union-attr]
 
 
 @app.command()
@@ -134,7 +130,7 @@ def train(
         "output": output,
     }
     if resume is not None:  # what was left out on the command line has only its default: nobody asks for it
-        choices = {name: value for name, value in choices.items() if _stated(context, name)}
+        choices = {name: value for name, value in choices.items() if stated(context, name)}
     line = shlex.join(["twinax", *sys.argv[1:]])
     comparison = conducted(
         lambda listener: api.train(

@@ -317,7 +317,7 @@ def measured(membership: Membership, name: str, strategy: str) -> tuple[list[Tra
 
 def taken(membership: Membership) -> tuple[int | None, Held]:
     made, batch = make(membership, "bert", "data"), given(twin_of("bert"))[1]
-    return made.temporary_bytes(batch), made.held(batch)
+    return made.taken_bytes(batch), made.held(batch)
 
 
 def test_a_step_takes_its_working_memory_from_the_system_and_no_room_for_what_it_is_given(devices: Ranks):

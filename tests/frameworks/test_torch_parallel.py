@@ -239,7 +239,7 @@ def measured(membership: Membership, name: str, strategy: str) -> tuple[list[Tra
     runner = make(membership, name, strategy)
     batch = given(twin_of(name))[1]
     try:
-        assert runner.temporary_bytes(batch) is None  # nobody counts it
+        assert runner.taken_bytes(batch) is None  # nobody counts it
         return runner.traffic(batch), runner.held(batch), runner.facts()
     finally:
         runner.leave()

@@ -51,6 +51,12 @@ def test_the_rank_that_was_the_cause_is_named_and_all_are_ended(crew, verb, who,
     assert all(gone(pid) for pid in pids)
 
 
+def test_ranks_that_lost_each_other_are_asked_whether_they_went_the_same_way(crew):
+    with pytest.raises(CellFailed, match="closed by peer") as caught:
+        crew.worker(CELL).call("part_ways")
+    assert caught.value.outcome == "crashed" and "same layers" in caught.value.hint
+
+
 def test_all_members_are_stopped_with_the_cell(crew):
     pids = crew.worker(CELL).pids
     crew.stop(CELL)

@@ -91,6 +91,11 @@ def complain_of_the_dead(context, *, who):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def part_ways(context):
+    """Each has left the other, and none is dead."""
+    raise RuntimeError("Connection closed by peer [127.0.0.1]:4711")
+
+
 def complain_of_the_late(context, *, who):
     if rank(context)["rank"] != who:
         raise RuntimeError("Timed out waiting 2000ms for recv operation to complete")
@@ -123,6 +128,7 @@ VERBS = {
         one_hangs,
         complain_of_the_dead,
         complain_of_the_late,
+        part_ways,
         one_fails,
     )
 }

@@ -183,7 +183,7 @@ class Worker:
             return {"work_s": [work_s] * count, "samples_s": [work_s + 0.002] * count}
         if verb == "pages":
             return {"samples_s": [arguments["size"] * 1e-9] * arguments["count"]}
-        return {"threads": 1, "temporary_bytes": 7}
+        return {"threads": 1, "taken_bytes": 7}
 
 
 class Crew:
@@ -370,7 +370,7 @@ def test_replicas_measure_every_kind_size_and_share(tmp_path):
     assert measured["local_gradients"]["batch"] == 2 and measured["local_gradients"]["step_s"]
     assert [row["batch"] for row in measured["local_steps"]] == [1, 2, 8]  # half a share, a share, all of it
     assert all(row["step_s"] for row in measured["local_steps"]) and measured["threads"] == 1
-    assert all(row["temporary_bytes"] == 7 for row in (*measured["local_steps"], measured["local_gradients"]))
+    assert all(row["taken_bytes"] == 7 for row in (*measured["local_steps"], measured["local_gradients"]))
     for known in (measured, whole.one("torch", "single", 1).measurements):
         taken = known["new_memory"]
         assert taken["seconds"] == pytest.approx([taken["bytes"] * 1e-9] * parallel.REPLAYED)

@@ -38,7 +38,7 @@ class Calibration:
     Attributes:
         side: ``torch`` or ``jax``.
         single: The record of one device.
-        seconds: Its step.
+        seconds: Its step, without those in which the system gives memory.
         model: What it holds.
         machines: This machine by the ranks and processes that work at the same time.
         strategies: Every strategy's cells of several ranks that ended well.
@@ -67,7 +67,8 @@ def calibrate(side: str, records: Sequence[Record], host: Mapping[str, Json]) ->
     replicas = [r for r in records if r.cell.mode == "replicas" and r.measurements.get("local_steps")]
     if not replicas:
         return f"no rank was measured by itself{_because(records, 'replicas')}"
-    seconds = undisturbed(single.measurements["step_s"])
+    page = _page(single.measurements.get("new_memory"))
+    seconds = _computing(single.measurements, page)
     tried = {r.cell.mode: r for r in records if r.cell.mode not in NOT_STRATEGIES and r.cell.ranks > 1}
     strategies = tuple(r for r in timed if r.cell.mode in tried and r.cell.ranks > 1)
     alone = [r for r in timed if r.cell.mode not in NOT_STRATEGIES and r.cell.ranks == 1]
@@ -78,7 +79,7 @@ def calibrate(side: str, records: Sequence[Record], host: Mapping[str, Json]) ->
         seconds=seconds,
         model=Model(single.cell.size.batch, held_by(single)),
         machines={
-            (r.cell.ranks, r.cell.processes): _machine(r, host, alone, single)
+            (r.cell.ranks, r.cell.processes): _machine(r, host, alone, seconds, page)
             for r in sorted(replicas, key=lambda r: (r.cell.ranks, r.cell.processes))
         },
         strategies=strategies,
@@ -91,8 +92,13 @@ def _because(records: Sequence[Record], mode: str) -> str:
     return f" ({told.rstrip('.')})"
 
 
-def _machine(replicas: Record, host: Mapping[str, Json], alone: Sequence[Record], single: Record) -> Machine:
-    """This machine with so many ranks at work: they share its cores, which their own steps show."""
+def _machine(
+    replicas: Record, host: Mapping[str, Json], alone: Sequence[Record], single_s: float, single_page: float
+) -> Machine:
+    """This machine with so many ranks at work: they share its cores, which their own steps show.
+
+    ``single_s``, ``single_page``: a step's computing, and a byte of new memory, with the whole machine.
+    """
     known = replicas.measurements
     page = _page(known.get("new_memory"))
     steps = [(step["batch"], _computing(step, page)) for step in known["local_steps"]]
@@ -105,9 +111,8 @@ def _machine(replicas: Record, host: Mapping[str, Json], alone: Sequence[Record]
     waits = [_wait(row, network) for row in known.get("paced", []) if laws]
     update = _update(steps, known.get("local_gradients"), page)
     cores = host.get("usable_cores") or host.get("cores") or 1
-    of_one = _page(single.measurements.get("new_memory"))
-    faster = _computing(single.measurements, of_one) / compute(single.cell.size.batch)
-    whole = replace(Machine(compute, network, update).scaled(faster), page=of_one)
+    faster = single_s / compute(replicas.cell.size.batch)
+    whole = replace(Machine(compute, network, update).scaled(faster), page=single_page)
     return Machine(
         compute=compute,
         network=network,
@@ -127,9 +132,9 @@ def _page(new_memory: Mapping[str, Json] | None) -> float:
 
 
 def _taken(measured: Mapping[str, Json]) -> float:
-    """Bytes that each step takes from the system: what :func:`malloc` does not keep from one to the next."""
-    temporary = measured.get("temporary_bytes") or 0
-    return temporary if temporary > KEPT else 0.0
+    """Bytes that each step takes from the system: those that malloc does not keep from one to the next."""
+    taken = measured.get("taken_bytes") or 0
+    return taken if taken > KEPT else 0.0
 
 
 def _computing(measured: Mapping[str, Json], page: float) -> float:

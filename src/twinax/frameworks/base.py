@@ -125,8 +125,9 @@ class Prepared:
             number) and returns when **all** of its outputs are finished.
         phases: What it took to get here.
         compiled: What the compiler says of the program: ``flops``, ``argument_bytes``,
-            ``output_bytes``, ``temporary_bytes``, ``aliased_bytes`` (of both: outputs that lie where arguments
-            lay); empty where it says nothing.
+            ``output_bytes``, ``temporary_bytes``, ``taken_bytes`` (that each call takes from the system
+            and gives back: working memory, and results that lie where no argument lay); empty where
+            it says nothing.
         outputs: Runs ``forward`` on batch 0 and gives the model's outputs, in torch's layout; gives
             nothing for the other programs.
     """

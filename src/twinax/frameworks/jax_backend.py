@@ -275,7 +275,7 @@ class JaxRunner(Runner):
             traced = time.perf_counter() - start
             function = lowered.compile()
             compiled = time.perf_counter() - start - traced
-            facts = _compiler_facts(function)
+            facts = compiler_facts(function)
         call = _stepping(function, carry, data) if program == "step" else _repeating(function, carry, data)
         call(0)
         first = time.perf_counter() - start
@@ -446,7 +446,7 @@ def _repeating(
     return call
 
 
-def _compiler_facts(compiled: Any) -> dict[str, float]:
+def compiler_facts(compiled: Any) -> dict[str, float]:
     """XLA's own figures: operations and memory; a backend that gives none leaves them out."""
     cost = compiled.cost_analysis() or {}
     memory = compiled.memory_analysis()
@@ -456,8 +456,10 @@ def _compiler_facts(compiled: Any) -> dict[str, float]:
             "argument_bytes": float(memory.argument_size_in_bytes),
             "output_bytes": float(memory.output_size_in_bytes),
             "temporary_bytes": float(memory.temp_size_in_bytes),
-            "aliased_bytes": float(memory.alias_size_in_bytes),
         }
+        if jax.default_backend() == "cpu":  # a device's allocator keeps its memory
+            results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+            facts["taken_bytes"] = float(memory.temp_size_in_bytes + results)
     return facts
 
 

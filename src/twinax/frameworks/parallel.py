@@ -181,7 +181,7 @@ class ParallelRunner(ABC):
         """Bytes that this process's first rank holds for a training step."""
 
     @abstractmethod
-    def temporary_bytes(self, batch: Arrays) -> int | None:
+    def taken_bytes(self, batch: Arrays) -> int | None:
         """Bytes that each step takes from the system and gives back, on this process's first rank.
 
         Working memory and results; None where the framework does not say so, or keeps its memory.

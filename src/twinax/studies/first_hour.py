@@ -106,6 +106,7 @@ def _mistakes(cells: list[Cell], crew: Crew, found: Found, failed: Failed) -> No
         crew.worker(cell).send("mistakes", names=names)
     for cell in cells:
         try:
-            found[cell.id]["mistakes"] = crew.worker(cell).receive()["mistakes"]
+            answer = crew.worker(cell).receive(crew.options.timeout * len(names))
+            found[cell.id]["mistakes"] = answer["mistakes"]
         except CellFailed as error:
             failed[cell.id] = error

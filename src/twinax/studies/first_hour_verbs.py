@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import Distribution
 from pathlib import Path
 
@@ -186,7 +187,7 @@ def mistake(context: Context, mistake: str) -> dict[str, Json]:
 def mistakes(context: Context, *, names: list[str]) -> dict[str, Json]:
     """All of these programs, as many at a time as there are cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return {"mistakes": list(pool.map(lambda name: mistake(context, name), names))}
+        return {"mistakes": list(pool.map(partial(mistake, context), names))}
 
 
 def path_of(side: str, name: str) -> Path:

@@ -175,7 +175,8 @@ class Singles:
         found = worker.call("single", size=cell.size.model_dump())
         crew.settle()
         found |= timed(crew, [cell], {cell.id: found["first_s"]})[cell.id]
-        found["new_memory"] = new_memory(worker)
+        if any(c.mode == "replicas" for c in self.group.cells):  # else nobody fits a cost model
+            found["new_memory"] = new_memory(worker)
         self.batch_norm[cell.side] = answer["batch_norm"]
         return found | answer
 
@@ -232,7 +233,7 @@ def alone(crew: Crew, cell: Cell, program: str, batch: int) -> dict[str, Json]:
     crew.say(f"{cell.side}, {cell.ranks} ranks by themselves: {what}, batch {batch}")
     size = cell.size.model_copy(update={"batch": batch})
     answer = crew.worker(cell).call("prepare_local", program=program, size=size.model_dump())
-    known = {"batch": batch, "temporary_bytes": answer["temporary_bytes"], "threads": answer["threads"]}
+    known = {"batch": batch, "taken_bytes": answer["taken_bytes"], "threads": answer["threads"]}
     return {**known, **timed(crew, [cell], {cell.id: 1.0})[cell.id]}
 
 

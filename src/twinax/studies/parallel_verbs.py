@@ -56,19 +56,11 @@ def single(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
         "peak_flops": 2 * PEAK[0] * PEAK[1] * PEAK[2] / shortest,
         "parameter_bytes": parameter_bytes,
         "held": held_alone(context, prepared, parameter_bytes, size),
-        "temporary_bytes": temporary_of(context, prepared),
+        "taken_bytes": prepared.compiled.get("taken_bytes"),
         "traffic": [],
         "lines": parallel_lines.of_side(cell.side),
         "facts": dict(runner.facts()),
     }
-
-
-def temporary_of(context: Context, prepared: Prepared) -> int | None:
-    """As :meth:`ParallelRunner.temporary_bytes`, of one device's program."""
-    known = prepared.compiled
-    if "temporary_bytes" not in known or context.cell.device != "cpu":
-        return None
-    return int(known["temporary_bytes"] + known["output_bytes"] - known["aliased_bytes"])
 
 
 def held_alone(
@@ -102,7 +94,7 @@ def ready(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
         "first_s": first,
         "traffic": [vars(row) for row in traffic],
         "held": vars(held),
-        "temporary_bytes": runner.temporary_bytes(batches[0]),
+        "taken_bytes": runner.taken_bytes(batches[0]),
         "facts": dict(runner.facts()),
     }
 
@@ -174,7 +166,7 @@ def prepare_local(context: Context, *, program: str, size: dict[str, Json]) -> d
     context.memory["local"] = runner
     prepared = runner.prepare(program, make_batches(context, size, BATCHES), dropout=False)
     context.memory["call"] = prepared.call
-    return {"threads": runner.facts()["threads"], "temporary_bytes": temporary_of(context, prepared)}
+    return {"threads": runner.facts()["threads"], "taken_bytes": prepared.compiled.get("taken_bytes")}
 
 
 def _runner(context: Context) -> ParallelRunner:

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from twinax.errors import CellFailed
 from twinax.frameworks.base import Evaluation, Optimizer, SideCode, refusal
-from twinax.frameworks.jax_backend import JaxRunner
+from twinax.frameworks.jax_backend import JaxRunner, compiler_facts
 from twinax.frameworks.jax_models import Tree
 from twinax.frameworks.jax_optimizers import STATE_KEYS, make_transform, make_update
 from twinax.frameworks.jax_parallel.counting import collectives
@@ -266,12 +266,9 @@ class JaxParallelRunner(ParallelRunner):
             activations=max(int(memory.temp_size_in_bytes) - timed.parameters, 0),
         )
 
-    def temporary_bytes(self, batch: Arrays) -> int | None:
-        if jax.default_backend() != "cpu":
-            return None  # a device's allocator keeps its memory
-        memory = self._timed(batch).program.memory_analysis()
-        results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-        return int(memory.temp_size_in_bytes + results)
+    def taken_bytes(self, batch: Arrays) -> int | None:
+        taken = compiler_facts(self._timed(batch).program).get("taken_bytes")
+        return None if taken is None else int(taken)
 
     def collective(self, kind: Kind, size: int, ranks: int, arrays: int = 1) -> Callable[[], None]:
         if ranks not in self.engine.groups:

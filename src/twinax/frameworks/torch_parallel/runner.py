@@ -227,7 +227,7 @@ class TorchParallelRunner(ParallelRunner):
             activations=activations,
         )
 
-    def temporary_bytes(self, batch: Arrays) -> int | None:
+    def taken_bytes(self, batch: Arrays) -> int | None:
         return None  # tensor by tensor, and nobody counts them
 
     def collective(self, kind: Kind, size: int, ranks: int, arrays: int = 1) -> Callable[[], None]:
