@@ -68,7 +68,8 @@ Weights = Annotated[str, typer.Option("--weights", help="A checkpoint: .safetens
 Resume = Annotated[
     Path | None,
     typer.Option(
-        "--resume", help="A run to continue: what is missing runs, with what is timed in turn with it."
+        "--resume",
+        help="A run to continue: what is missing runs, and what that is held against or timed in turn with.",
     ),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds a worker may stay silent.")]

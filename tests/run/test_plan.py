@@ -7,6 +7,7 @@ import pytest
 from twinax.errors import BadInput, FrameworkMissing, RunError, TwinaxError
 from twinax.records import Options, Outcome, Run
 from twinax.run import plan
+from twinax.run.launch import load_study
 from twinax.run.plan import execute
 
 QUICK = Options(quick=True)
@@ -77,3 +78,22 @@ def test_resume_runs_only_what_is_missing_or_failed(tmp_path):
     assert [r for r in again.records if r.cell.study == "training"] == trained  # not run again
     assert again.record(second.cell).message == ""
     assert Run.load(folder) == again
+
+
+def test_a_resumed_group_knows_which_of_its_cells_have_ended(tmp_path, monkeypatch):
+    """Even where a study then brings nothing, no record that stands is lost."""
+    run, folder = execute("xor", ["graph"], QUICK, folder=tmp_path / "run")
+    first, second = run.records
+    run.model_copy(update={"records": (first,)}).save(folder)
+    seen = []
+
+    class Nothing(type(load_study("graph"))):
+        def conduct(self, group, crew):
+            seen.append(group)
+            return iter(())
+
+    monkeypatch.setattr("twinax.run.launch.load_study", lambda name: Nothing())
+    again, _ = execute("", [], Options(), resume=folder)
+    assert [c.id for group in seen for c in group.missing] == [second.cell.id]
+    assert [r.outcome for r in again.records if r.cell == first.cell] == [Outcome.OK]
+    assert again.record(second.cell).outcome is Outcome.SKIPPED

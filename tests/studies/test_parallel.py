@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +255,35 @@ def test_every_cell_is_proved_then_readied_then_timed(tmp_path, options):
             others = record.cell.processes - 1
             assert record.measurements["others_held"] == [HELD] * others
             assert record.measurements["others_traffic"] == [TRAFFIC] * others
+
+
+def test_a_resumed_run_repeats_the_references_and_the_turns_in_which_something_is_missing(tmp_path):
+    crew: Any = Crew(FULL, tmp_path)
+    (group,) = ParallelStudy().plan(crew.info, FULL)
+    lost = {c.id for c in group.cells if (c.mode, c.ranks, c.side, c.processes) == ("tensor", 2, "jax", 2)}
+    resumed = replace(group, ended=frozenset(c.id for c in group.cells) - lost)
+    records = list(ParallelStudy().conduct(resumed, crew))
+    assert [(r.cell.side, r.cell.mode, r.cell.ranks) for r in records] == [
+        ("torch", "single", 1),
+        ("jax", "single", 1),
+        ("torch", "tensor", 2),
+        ("jax", "tensor", 2),
+    ]
+    assert not crew.alive
+
+
+def test_a_reference_that_fails_again_takes_no_record_from_those_that_have_one(tmp_path):
+    crew: Any = Crew(QUICK, tmp_path, fails={("jax", "single", "reference"): "crashed"})
+    (group,) = ParallelStudy().plan(crew.info, QUICK)
+    lost = {c.id for c in group.cells if c.mode == "pipeline"}
+    resumed = replace(group, ended=frozenset(c.id for c in group.cells) - lost)
+    records = list(ParallelStudy().conduct(resumed, crew))
+    assert [(r.cell.side, r.cell.mode, r.outcome) for r in records] == [
+        ("torch", "single", Outcome.OK),
+        ("jax", "single", Outcome.CRASHED),
+        ("jax", "pipeline", Outcome.SKIPPED),
+        ("torch", "pipeline", Outcome.OK),
+    ]
 
 
 def test_the_collectives_of_a_step_are_added_up_by_their_mean(tmp_path):

@@ -108,6 +108,8 @@ class LocalLauncher:
         if failure and failed and open_cells.pop(failed.id, None):
             yield crew.failed(failed, failure)
         for cell in open_cells.values():
+            if cell.id in group.ended:
+                continue
             yield crew.record(
                 cell,
                 outcome=Outcome.SKIPPED,

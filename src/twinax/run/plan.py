@@ -221,7 +221,8 @@ def _records(groups: list[Group], run: Run, launcher: Launcher) -> Iterator[Reco
     missing = [side for side in ("torch", "jax") if side not in installed_sides()]
     for group in groups:
         records = [run.record(cell) for cell in group.cells]
-        if all(r is not None and r.outcome not in REPEATED for r in records):
+        ended = frozenset(r.cell.id for r in records if r is not None and r.outcome not in REPEATED)
+        if len(ended) == len(group.cells):
             continue
         study = load_study(group.study)
         lacking = missing_programs(study, run.twin)
@@ -238,7 +239,7 @@ def _records(groups: list[Group], run: Run, launcher: Launcher) -> Iterator[Reco
             )
         rest = tuple(cell for cell in group.cells if cell not in stranded)
         if rest:
-            launched.append(Group(group.study, rest))
+            launched.append(Group(group.study, rest, ended))
     yield from launcher.launch(launched)
 
 

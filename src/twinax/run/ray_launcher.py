@@ -128,7 +128,11 @@ class RayLauncher:
                 f"No machine of the Ray cluster offers {wanted}.", "See `ray status`, and add a machine."
             )
         order: Json = {
-            "group": {"study": job.group.study, "cells": [cell.model_dump() for cell in cells]},
+            "group": {
+                "study": job.group.study,
+                "cells": [cell.model_dump() for cell in cells],
+                "ended": sorted(job.group.ended),
+            },
             "info": self.info.model_dump(),
             "options": self.options.model_dump(),
             "folder": str(self.folder),
@@ -184,7 +188,7 @@ class RayLauncher:
 
     def _given_up(self, job: Job, what: str, outcome: Outcome) -> Iterator[Record]:
         hint = "Run it without --launcher ray to see what its model does; --resume runs it again."
-        for cell in job.group.cells:
+        for cell in job.group.missing:
             yield Record(cell=cell, outcome=outcome, message=what, hint=hint)
 
     def _stranded(self) -> Iterator[Record]:

@@ -116,7 +116,9 @@ def _records(asked: dict[str, Json], folder: Path, listener: Listener) -> list[s
     """The group's records as JSON, each with the machine that made it."""
     import ray
 
-    group = Group(asked["group"]["study"], tuple(map(Cell.model_validate, asked["group"]["cells"])))
+    asked_for = asked["group"]
+    cells = tuple(map(Cell.model_validate, asked_for["cells"]))
+    group = Group(asked_for["study"], cells, frozenset(asked_for["ended"]))
     weights = folder / WEIGHTS
     launcher = LocalLauncher(
         TwinInfo.model_validate(asked["info"]),

@@ -24,10 +24,18 @@ class Group:
     Attributes:
         study: The study that planned them.
         cells: In the order in which they are reported.
+        ended: Ids of those whose records stand already, where a run is resumed. A study may leave out what
+            nothing else needs; a new record takes the old one's place.
     """
 
     study: str
     cells: tuple[Cell, ...]
+    ended: frozenset[str] = frozenset()
+
+    @property
+    def missing(self) -> tuple[Cell, ...]:
+        """The cells that have no record yet."""
+        return tuple(cell for cell in self.cells if cell.id not in self.ended)
 
 
 class Worker(Protocol):

@@ -90,11 +90,12 @@ class ParallelStudy(Study):
         yield from singles.run()
         yield from singles.stranded()
         rest = [c for c in group.cells if c.mode != "single" and c.side in singles.batch_norm]
-        for cell in (c for c in rest if c.mode == "replicas"):
+        for cell in (c for c in rest if c.mode == "replicas" and c in group.missing):
             yield from attempted(crew, cell, replicas)
             crew.stop(cell)
         for cells in taking_turns(c for c in rest if c.mode != "replicas"):
-            yield from Contest(cells, singles, crew).run()
+            if any(c in group.missing for c in cells):
+                yield from Contest(cells, singles, crew).run()
 
 
 def sized(info: TwinInfo, preset: str, options: Options, ranks: Sequence[int]) -> Size:
@@ -182,7 +183,7 @@ class Singles:
 
     def stranded(self) -> Iterator[Record]:
         """Records of cells whose side has no reference."""
-        for cell in self.group.cells:
+        for cell in self.group.missing:
             if cell.mode != "single" and cell.side not in self.batch_norm:
                 yield self.crew.record(
                     cell,
