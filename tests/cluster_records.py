@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from twinax.records import Cell, Json, Outcome, Record, Run, Size
 MIB = 2**20
 BATCH = 16
 HELD = {"parameters": 40 * MIB, "gradients": 40 * MIB, "optimizer": 40 * MIB, "activations": 160 * MIB}
+COMPILED = {**HELD, "gradients": 0}
+"""JAX on one device: each gradient is let go at once."""
+UNEVEN = 1.3  # the pipeline's fullest stage
 SHARE = 0.8  # of parameters and work in sharded layers
 MICRO = 4
 BLOCKS = 6
@@ -45,6 +48,7 @@ class Truth:
         engine: What tensor parallelism's engine adds.
         page: Seconds per byte of memory that the system gives.
         noise: Relative, of every sample.
+        side: Whose; JAX sums gradients whole.
     """
 
     fixed: float = 0.020
@@ -57,6 +61,7 @@ class Truth:
     engine: float = 0.03
     page: float = 0.0
     noise: float = 0.03
+    side: str = "torch"
     rng: Any = field(default_factory=lambda: np.random.default_rng(5))
 
     def samples(self, seconds: float, noise: float | None = None) -> list[float]:
@@ -83,7 +88,10 @@ class Truth:
         whole, activation = HELD["parameters"], 2 * MIB
         counts = {
             "data": [("all_reduce", whole // 4, 4)],
-            "fully_sharded": [("all_gather", whole // 8, 16), ("reduce_scatter", whole // 8, 8)],
+            "fully_sharded": [
+                ("all_gather", whole // 8, 16),
+                ("reduce_scatter" if self.side == "torch" else "all_reduce", whole // 8, 8),
+            ],
             "tensor": [("all_reduce", activation, 4 * BLOCKS)],
             "pipeline": [("send", activation // MICRO, MICRO)],
         }
@@ -105,10 +113,25 @@ class Truth:
         hop = self.within("send", rows[0]["bytes"])
         return gpipe(micro / 3, micro * 2 / 3, hop, ranks, MICRO) + self.update / ranks
 
-    def held(self, strategy: str, ranks: int) -> dict[str, float]:
-        kept = {"data": 1.0, "tensor": 1 - SHARE + SHARE / ranks}.get(strategy, 1 / ranks)
-        active = 1 - SHARE + SHARE / ranks if strategy == "tensor" else 1 / ranks
-        return {name: size * (active if name == "activations" else kept) for name, size in HELD.items()}
+    def held(self, strategy: str, ranks: int) -> list[dict[str, float]]:
+        """Of each rank. PyTorch copies gradients into buckets; a pipeline's last stage is the fullest."""
+        split = 1 - SHARE + SHARE / ranks
+        active = HELD["activations"] * (split if strategy == "tensor" else 1 / ranks)
+        shares = [{"data": 1.0, "tensor": split}.get(strategy, 1 / ranks)] * ranks
+        if strategy == "pipeline":
+            shares = [(ranks - UNEVEN) / (ranks - 1) / ranks] * (ranks - 1) + [UNEVEN / ranks]
+        gradients = HELD["gradients"]
+        found = []
+        for share in shares:
+            kept = {name: size * share for name, size in HELD.items()}
+            if self.side == "torch":
+                buffers = gradients if strategy == "data" else 0.0
+                found.append({**kept, "activations": active, "buffers": buffers})
+            else:  # XLA sums whole gradients into new ones
+                summed = strategy in ("data", "fully_sharded")
+                temporary = max(active, gradients) + gradients if summed else active
+                found.append({**kept, "gradients": 0.0, "activations": temporary})
+        return found
 
 
 def gpipe(forward: float, backward: float, hop: float, stages: int, micro: int) -> float:
@@ -142,16 +165,21 @@ def failed(side: str, mode: str, ranks: int, message: str) -> Record:
 
 def records(side: str = "torch", truth: Truth | None = None, ranks: tuple[int, ...] = (2,)) -> list[Record]:
     """One side: one device, ranks by themselves, and every strategy."""
-    it = truth or Truth()
+    it = replace(truth or Truth(), side=side)
     cores = 1.8  # how much faster one is that has both to itself
     whole = it.compute(BATCH) / cores
     single = it.timed(whole, "single") | {"new_memory": {"bytes": MIB, "seconds": it.samples(it.page * MIB)}}
-    made = [record(side, "single", 1, **single, flops=3e10, peak_flops=1.5e11, held=HELD)]
+    alone = HELD if side == "torch" else COMPILED
+    made = [record(side, "single", 1, **single, flops=3e10, peak_flops=1.5e11, held=alone)]
     made.append(record(side, "tensor", 1, **it.timed(whole + it.engine / cores, "tensor"), sharded_share=SHARE))
+    if side == "torch":
+        made.append(
+            record(side, "data", 1, **it.timed(whole, "data"), held={**HELD, "buffers": HELD["gradients"]})
+        )
     for n in ranks:
         local = [{"batch": b, **it.timed(it.compute(b), "local")} for b in (BATCH // n, BATCH, 2)]
         gradients = it.timed(it.compute(BATCH // n) - it.update, "gradients")
-        alone = [
+        collectives = [
             {"kind": kind, "bytes": size, "ranks": n, "seconds": it.samples(it.collective(kind, size))}
             for kind in KINDS
             for size in (4096, 65536, MIB, 4 * MIB, 16 * MIB)
@@ -159,7 +187,7 @@ def records(side: str = "torch", truth: Truth | None = None, ranks: tuple[int, .
         calibration: dict[str, Json] = {
             "threads": 1,
             "local_steps": local,
-            "collectives": alone,
+            "collectives": collectives,
             "local_gradients": {"batch": BATCH // n, **gradients},
             "new_memory": {"bytes": 256 * MIB, "seconds": it.samples(it.page * 256 * MIB)},
             "paced": [
@@ -178,7 +206,8 @@ def records(side: str = "torch", truth: Truth | None = None, ranks: tuple[int, .
             measured: dict[str, Json] = {
                 **it.timed(it.step(strategy, n), strategy),
                 "traffic": it.traffic(strategy, n),
-                "held": it.held(strategy, n),
+                "held": it.held(strategy, n)[0],
+                "others_held": it.held(strategy, n)[1:],
                 "micro_batches": MICRO if strategy == "pipeline" else None,
                 "sharded_share": SHARE if strategy == "tensor" else None,
             }

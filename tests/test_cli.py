@@ -302,6 +302,8 @@ def test_a_batch_systems_signal_ends_a_run_as_ctrl_c_does(call, monkeypatch):
         (["parallel", "xor", "--ranks", "-2"], "--ranks -2 cannot be used"),
         (["parallel", "xor", "--ranks", "a"], "not 'a'"),
         (["parallel", "xor", "--ranks", "1,2.5"], "not '1,2.5'"),
+        (["parallel", "xor", "--ranks", "1,,2"], "not '1,,2'"),
+        (["parallel", "xor", "--ranks", ""], "not ''"),
         (["parallel", "xor", "--ranks", "2,2"], "--ranks 2,2 cannot be used"),
         (["parallel", "xor", "--cluster", "missing.toml"], "missing.toml"),
         (["parallel", "xor", "--cluster", "taken"], "taken"),

@@ -75,7 +75,7 @@ Resume = Annotated[
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds a worker may stay silent.")]
 Lengths = Annotated[str, typer.Option("--lengths", help="A file of sequence lengths: the workload for shapes.")]
 Ranks = Annotated[
-    str, typer.Option("--ranks", help="Numbers of devices for `parallel`: 1,2,4 (2 with --quick).")
+    str | None, typer.Option("--ranks", help="Numbers of devices for `parallel`: 1,2,4 (2 with --quick).")
 ]
 ClusterFile = Annotated[
     str,
@@ -132,10 +132,10 @@ ONLY = {
 """Options that only some commands have."""
 
 
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    """``1,2,4`` as numbers."""
+def _whole_numbers(text: str | None) -> tuple[int, ...]:
+    """``1,2,4`` as numbers; none where nothing was given."""
     try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
+        return () if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter(f"--ranks takes whole numbers with commas between, not {text!r}.") from None
 
@@ -161,7 +161,7 @@ def _study(command: str, summary: str, example: str) -> None:
         input: Input = "",
         task: Task = "",
         random_weights: RandomWeights = False,
-        ranks: Ranks = "",
+        ranks: Ranks = None,
         cluster: ClusterFile = "",
         launcher: LauncherOption = Launcher.local,
         conventions: Conventions = False,

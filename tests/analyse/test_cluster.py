@@ -31,12 +31,13 @@ def curve(figures: dict[str, Any], strategy: str, scaling: str) -> list[dict[str
 # --- the error -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("side", ["torch", "jax"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_known_machine_is_predicted(seed):
+def test_a_known_machine_is_predicted(seed, side):
     import numpy as np
 
     truth = Truth(rng=np.random.default_rng(seed))
-    (found,) = cluster.findings(run_of(records(truth=truth, ranks=(2, 4)), cores=4))
+    (found,) = cluster.findings(run_of(records(side, truth, ranks=(2, 4)), cores=4))
     rows = found.figures["rows"]
     assert {(row["strategy"], row["ranks"]) for row in rows} == {
         (strategy, ranks) for strategy in ("data", "fully_sharded", "tensor", "pipeline") for ranks in (2, 4)
@@ -45,6 +46,20 @@ def test_a_known_machine_is_predicted(seed):
     assert found.figures["median"] < 0.05 and found.figures["worst"] < 0.10
     assert all(abs(row["bytes_error"]) < 1e-9 for row in rows)
     assert "8 measurements held out" in found.title
+    assert "a rank's memory by" in found.title and "do not build on it" not in found.title
+
+
+@pytest.mark.parametrize("side", ["torch", "jax"])
+def test_memory_that_the_model_does_not_explain_is_a_warning(side):
+    made = records(side)
+    more = [{**HELD, "activations": 400 * MIB}, {**HELD, "activations": 600 * MIB}]
+    (found,) = cluster.findings(run_of(changed(made, "fully_sharded", held=more[0], others_held=more[1:])))
+    row = next(row for row in found.figures["rows"] if row["strategy"] == "fully_sharded")
+    assert row["measured_bytes"] == (40 + 40 + 40 + 600) * MIB  # of the fullest rank
+    assert row["bytes_error"] < -0.4 and found.figures["worst"] < 0.10
+    assert found.verdict == "off" and "do not build on it" in found.title
+    told = cluster.findings(run_of(changed(made, "fully_sharded", held=more[0], others_held=more[1:]), H100))[1]
+    assert told.verdict == "uncertain"
 
 
 def test_the_fit_finds_the_machine():

@@ -58,7 +58,7 @@ def test_that_all_hold_is_said_with_the_largest_error():
     made = [single("torch"), strategy("torch", "data"), strategy("torch", "pipeline", parity=proof(3.5e-13))]
     found = one("parallel_parity", made)
     assert (found.verdict, found.severity) == ("holds", "good")
-    assert "all 2 cells" in found.title and "3.5e-13" in found.title
+    assert "In 2 proved cells" in found.title and "not proved" not in found.title and "3.5e-13" in found.title
     assert found.evidence == (made[1].cell.id, made[2].cell.id)
     assert found.figures["worst"] == 3.5e-13
 
@@ -80,7 +80,10 @@ def test_what_is_no_number_is_the_largest_error():
 def test_cells_that_were_not_proved_are_rows_and_not_counted():
     broken = failed("torch", "tensor", Outcome.UNSUPPORTED, "No plan.")
     found = one("parallel_parity", [single("torch"), strategy("torch", "data"), broken])
-    assert "all 1 cells" in found.title and broken.cell.id not in found.evidence
+    assert (
+        "In 1 proved cell " in found.title and "not proved: PyTorch tensor parallel on 2 ranks" in found.title
+    )
+    assert broken.cell.id not in found.evidence
     assert row(found, strategy="tensor") == {
         "side": "torch",
         "strategy": "tensor",
@@ -100,7 +103,16 @@ def test_a_cell_that_failed_after_its_proof_counts_as_proved():
 
 def test_without_any_proof_nothing_is_claimed():
     broken = failed("torch", "data", Outcome.CRASHED, "It died.")
-    assert of("parallel_parity", [single("torch"), broken]) == []
+    found = one("parallel_parity", [single("torch"), broken])
+    assert (found.verdict, found.severity) == ("no proof", "warning")
+    assert found.title == "No strategy was proved: PyTorch data parallel on 2 ranks (crashed)."
+
+
+def test_what_crashed_is_named_beside_a_mismatch():
+    wrong = failed("jax", "data", Outcome.MISMATCH, "Gradients differ.", parity=proof(1e-3, failed=True))
+    broken = failed("jax", "pipeline", Outcome.CRASHED, "It died.")
+    found = one("parallel_parity", [single("jax"), wrong, broken])
+    assert found.verdict == "mismatch" and "not proved: JAX pipeline on 2 ranks (crashed)" in found.title
 
 
 @pytest.mark.parametrize(
@@ -173,6 +185,16 @@ def test_a_busy_machine_is_a_warning():
     assert row(found, strategy="data")["disturbed"] and not row(found, strategy="single")["disturbed"]
     quiet = [single("torch"), strategy("torch", "data", foreign_cpu=[0.0, 0.4, 0.0])]  # once is not busy
     assert one("parallel_step", quiet).severity == "note"
+
+
+@pytest.mark.parametrize(
+    ("machines", "said"),
+    [(1, "share this machine's 2 cores"), (2, "shared the cores of 2 machines"), (4, "")],
+)
+def test_ranks_that_have_a_machine_each_are_not_said_to_share_one(machines, said):
+    spread = strategy("torch", "data", 4).model_copy(update={"environment": {"machines": machines}})
+    title = one("parallel_step", [single("torch"), spread]).title
+    assert (said in title) if said else ("cores" not in title)
 
 
 def test_a_gpu_run_does_not_blame_the_cores():
@@ -273,11 +295,20 @@ def test_the_fullest_rank_counts():
     found = one("parallel_memory", made)
     sharded = row(found, strategy="fully_sharded")
     assert sharded["parameters"] == 0.75 * PARAMETERS and sharded["activations"] == 2
-    assert sharded["state"] == 3 * 0.75 * PARAMETERS  # without the activations
-    assert "11.4 MiB for parameters" in found.title and "holds 75 % on each rank" in found.title
+    assert sharded["total"] == 3 * 0.75 * PARAMETERS + 2
+    assert "one device keeps 20.0 MiB for a step" in found.title
+    assert "2 ranks fully sharded needs least, 43 % of that on the fullest rank" in found.title
 
 
-def test_the_least_state_on_the_most_ranks_is_named():
+def test_buffers_of_the_engine_count():
+    copied = {**held(1.0), "buffers": PARAMETERS}
+    made = [single("torch"), strategy("torch", "data", held=copied, others_held=[])]
+    found = one("parallel_memory", made)
+    assert row(found, strategy="data")["total"] == sum(held(1.0).values()) + PARAMETERS
+    assert row(found, strategy="single")["buffers"] == 0
+
+
+def test_what_needs_least_on_the_most_ranks_is_named():
     made = [
         single("jax"),
         strategy("jax", "data", 4),
@@ -285,7 +316,7 @@ def test_the_least_state_on_the_most_ranks_is_named():
         strategy("jax", "fully_sharded", 4, held=held(0.25), others_held=[]),
     ]
     found = one("parallel_memory", made, sides=("jax",))
-    assert found.verdict == "fully_sharded" and "fully sharded on 4 ranks holds 25 %" in found.title
+    assert found.verdict == "fully_sharded" and "on 4 ranks fully sharded needs least" in found.title
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 import runs
+from parallel_records import run_of, single, strategy
 from twinax.analyse import Recommendation, analyse, recommend
 
 
@@ -65,6 +66,12 @@ def test_without_ratios_nothing_is_chosen(make) -> None:
     assert advice.choose == "undecided"
     assert any("there is no ratio" in gap for gap in advice.does_not_know)
     assert advice.would_change
+
+
+def test_where_nobody_asked_which_one_to_choose_no_ratio_is_missed() -> None:
+    advice = recommend(analyse(run_of([single("torch"), single("jax"), strategy("torch", "data")])))
+    assert not any("ratio" in gap for gap in advice.does_not_know)
+    assert advice.would_change == ("Which of the two to choose is another question: twinax compare resnet50.",)
 
 
 def test_crashes_and_gaps_are_not_passed_over() -> None:

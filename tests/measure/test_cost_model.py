@@ -247,13 +247,43 @@ def test_memory_is_that_of_the_papers():
 
     assert held("data") == Held(4e9, 4e9, 8e9, 6e9 / 8)
     # ZeRO, stage 3: everything in parts, and one gathered block
-    assert held("fully_sharded") == Held(5e8, 5e8, 1e9, 6e9 / 8, 5e8)
+    assert held("fully_sharded") == Held(5e8, 5e8, 1e9, 6e9 / 8, gathered=5e8)
     part, active = 0.1 + 0.9 / 8, 0.2 + 0.8 / 8
     assert held("tensor").total == pytest.approx(16e9 * part + 6e9 * active)
     # GPipe keeps the activations of all micro-batches, each on its own stage
     assert held("pipeline", micro_batches=4).total == pytest.approx(22e9 / 8)
     mixed = held("data_tensor", tensor_ranks=4)
     assert mixed.activations == pytest.approx(6e9 / 2 * (0.2 + 0.8 / 4))
+
+
+def test_the_fullest_stage_of_an_uneven_pipeline_counts():
+    uneven = replace(SENDS, unevenness=1.5)
+    found = predict("pipeline", MODEL, uneven, machine(), batch=16, ranks=8, micro_batches=4).held
+    assert found.total == pytest.approx(1.5 * 16e9 / 8 + 6e9 / 8)
+    alone = predict("pipeline", MODEL, uneven, machine(), batch=16, ranks=1, micro_batches=4).held
+    assert alone.parameters == MODEL.held.parameters  # never more than all
+
+
+def test_what_an_engine_keeps_on_one_rank_it_keeps_on_each():
+    model = replace(MODEL, engine={"data": 4e9, "pipeline": 8e9})
+    held = {s: predict(s, model, SEEN[s], machine(), batch=16, ranks=8, micro_batches=4).held for s in SEEN}
+    assert held["data"].buffers == 4e9 and held["pipeline"].buffers == 1e9 and held["tensor"].buffers == 0
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_gradients_that_are_let_go_early_only_wait_where_they_are_summed(apart):
+    model, whole = replace(MODEL, early_updates=True), replace(SHARDS, traffic=GRADIENTS.traffic)
+    seen = {**SEEN, "fully_sharded": whole if apart else SHARDS}
+
+    def temporary(strategy: str, ranks: int) -> float:
+        where = machine(sums_apart=apart)
+        held = predict(strategy, model, seen[strategy], where, batch=16, ranks=ranks, micro_batches=4).held
+        return held.gradients + held.activations + held.buffers
+
+    assert temporary("data", 1) == 6e9  # on one device the gradients have room where activations were
+    assert temporary("data", 8) == (8e9 if apart else 4e9)  # 0.75e9 of activations, 4e9 of gradients
+    assert temporary("fully_sharded", 8) == (8e9 if apart else pytest.approx(0.75e9))
+    assert temporary("tensor", 8) == pytest.approx(6e9 * (0.2 + 0.8 / 8))
 
 
 def test_four_thousand_devices_take_no_time_to_predict():

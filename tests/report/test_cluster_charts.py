@@ -66,6 +66,7 @@ def test_memory_is_stacked_and_limited():
         "gradients",
         "optimizer",
         "activations",
+        "buffers",
         "gathered",
     ]
     assert figure["layout"]["barmode"] == "stack"

@@ -1,6 +1,7 @@
 """Ranks that die, hang or complain: one named outcome, the right rank named, nothing left behind."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from test_launch import INFO, gone
 
 from twinax.errors import CellFailed
 from twinax.records import Cell, Options, Size
-from twinax.run.gang import cores_of, threads_of
+from twinax.run.gang import cores_of, seat, threads_of
 from twinax.run.launch import LocalCrew, LocalLauncher
 from twinax.run.plan import Silent
 
@@ -95,3 +96,23 @@ def test_each_process_has_cores_of_its_own_or_shares_all(processes, cores, threa
 )
 def test_no_process_computes_with_more_threads_than_there_are_cores(processes, cores, threads, expected):
     assert threads_of(processes, cores, threads) == expected
+
+
+@dataclass
+class Seats:
+    machine: str
+    cores: list[int]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ([("a", [0, 1])] * 2, [(0, 2), (1, 2)]),
+        ([("a", [0, 1]), ("b", [0, 1])], [(0, 1), (0, 1)]),
+        ([("a", [0, 1]), ("b", [0, 1])] * 2, [(0, 2), (0, 2), (1, 2), (1, 2)]),
+        ([("a", [0, 1]), ("a", [2, 3])], [(0, 1), (0, 1)]),  # a starter that gave each its own cores
+    ],
+)
+def test_ranks_share_cores_with_those_of_their_own_machine_only(hosts, expected):
+    made = [Seats(*host) for host in hosts]
+    assert [seat(i, made) for i in range(len(made))] == expected

@@ -59,12 +59,13 @@ def _finding(side: str, verdict: str, title: str, evidence: Sequence[str], figur
 
 def _error(known: Calibration) -> Finding:
     rows = [_held_out(known, record) for record in known.strategies]
-    errors = [abs(row["error"]) for row in rows if row["error"] is not None]
+    errors, sizes_off = (_absolute(rows, key) for key in ("error", "bytes_error"))
     name = words.SIDES[known.side]
     figures: dict[str, Json] = {
         "rows": rows,
         "median": median(errors) if errors else None,
         "worst": max(errors, default=None),
+        "bytes": {"median": median(sizes_off), "worst": max(sizes_off)} if sizes_off else None,
         "failed": dict(known.failed),
         "laws": _laws(known),
     }
@@ -73,14 +74,26 @@ def _error(known: Calibration) -> Finding:
         said = f"{name}: the cost model is fitted, but nothing tells its error: {why}."
         return _finding(known.side, "unproved", said, known.evidence, figures)
     off = max((row for row in rows if row["error"] is not None), key=lambda row: abs(row["error"]))
-    wrong = figures["median"] > MEDIAN or figures["worst"] > WORST
     said = (
         f"{name}: on {words.count(len(errors), 'measurement')} held out, the cost model's step times are off "
-        f"by {words.percent(figures['median'])} in the median and {words.percent(figures['worst'])} at worst "
-        f"({_named(off)})"
+        f"by {_off(figures)} ({_named(off)})"
     )
+    said += f", a rank's memory by {_off(figures['bytes'])}" if sizes_off else ""
+    wrong = _wrong(figures) or _wrong(figures["bytes"])
     said += f"; more than {MEDIAN:.0%} or {WORST:.0%}: do not build on it." if wrong else "."
     return _finding(known.side, "off" if wrong else "fits", said, known.evidence, figures)
+
+
+def _absolute(rows: Sequence[Mapping[str, Json]], key: str) -> list[float]:
+    return [abs(row[key]) for row in rows if row[key] is not None]
+
+
+def _off(errors: Mapping[str, Json]) -> str:
+    return f"{words.percent(errors['median'])} in the median and {words.percent(errors['worst'])} at worst"
+
+
+def _wrong(errors: Mapping[str, Json] | None) -> bool:
+    return errors is not None and (errors["median"] > MEDIAN or errors["worst"] > WORST)
 
 
 def _named(row: Mapping[str, Json]) -> str:
@@ -110,10 +123,10 @@ def _laws(known: Calibration) -> list[dict[str, Json]]:
 
 
 def _held_out(known: Calibration, record: Record) -> dict[str, Json]:
-    """Measured against predicted: seconds of a step, bytes on the first rank."""
-    cell, seen = record.cell, measurement(record)
+    """Measured against predicted: seconds of a step, bytes on the fullest rank."""
+    cell, seen = record.cell, measurement(record, known.model)
     machine = known.machines.get((cell.ranks, cell.processes))
-    measured, held = undisturbed(record.measurements["step_s"]), held_by(record).total
+    measured, held = undisturbed(record.measurements["step_s"]), held_by(record).kept
     row: dict[str, Json] = {
         "side": known.side,
         "strategy": cell.mode,
@@ -134,7 +147,7 @@ def _held_out(known: Calibration, record: Record) -> dict[str, Json]:
     told = _at(known, cell, seen, machine)
     row.update(predicted_s=told.step_s, error=told.step_s / measured - 1)
     if held and known.model.held.total:
-        kept = told.held.total - told.held.gathered  # for a moment only, and not in what was counted
+        kept = told.held.kept  # what is gathered for a moment was not counted
         row.update(predicted_bytes=kept, bytes_error=kept / held - 1)
     return row
 
@@ -198,6 +211,7 @@ def device(known: Calibration, cluster: Cluster) -> Machine | str:
             Link(between.latency_s, between.bandwidth_bytes_s),
         ),
         overlap=cluster.device.flops is not None,
+        sums_apart=near.sums_apart and cluster.device.flops is None,
     )
 
 
@@ -216,16 +230,17 @@ def _cluster(known: Calibration, cluster: Cluster, error: Mapping[str, Json]) ->
         "efficiency": flops / known.seconds / peak if flops and peak else None,
         "curves": rows,
         "best": best,
-        "error": {key: error[key] for key in ("median", "worst")},
+        "error": {key: error[key] for key in ("median", "worst", "bytes")},
         "left_out": dict(known.failed),
     }
     told = [_told(scaling, best[scaling], error) for scaling in SCALINGS]
     quickest = min((r for r in rows if r["scaling"] == "strong" and not r["why"]), key=_step, default=None)
     if quickest and best["strong"] and quickest["devices"] < figures["devices"]:
         said = f"{words.count(quickest['devices'], 'device')} ({words.seconds(quickest['step_s'])})"
-        told.append(f"that batch is done soonest on {said} by {label(quickest['strategy'])}")
+        by = f" by {label(quickest['strategy'])}" if quickest["devices"] > 1 else ""
+        told.append(f"that batch is done soonest on {said}{by}")
     fits = best["weak"] is not None
-    proved = error["median"] is not None and error["median"] <= MEDIAN and error["worst"] <= WORST
+    proved = error["median"] is not None and not _wrong(error) and not _wrong(error["bytes"])
     verdict = "nothing fits" if not fits else "best" if proved else "uncertain"
     return _finding(known.side, verdict, f"{name}: {'; '.join(told)}.", known.evidence, figures)
 
@@ -238,16 +253,20 @@ def _told(scaling: str, best: Mapping[str, Json] | None, error: Mapping[str, Jso
     """``predicted fastest with …: data, 12.3 ms a step …``; the error stands beside it."""
     if best is None:
         return f"with {SCALINGS[scaling]} no strategy can be predicted that fits"
-    off = error["median"], error["worst"]
-    sure = (
-        "error not known" if off[0] is None else f"±{words.percent(off[0])}, at worst {words.percent(off[1])}"
-    )
     return (
         f"with {SCALINGS[scaling]} ({best['batch']:,}{' in all' if scaling == 'weak' else ''}) "
         f"{label(best['strategy'])} is predicted fastest on "
-        f"{words.count(best['devices'], 'device')}: {words.seconds(best['step_s'])} a step ({sure} here), "
-        f"{words.three(best['throughput'])} examples/s, {words.memory(best['bytes'])} a device"
+        f"{words.count(best['devices'], 'device')}: {words.seconds(best['step_s'])} a step "
+        f"({_sure(error)} here), {words.three(best['throughput'])} examples/s, "
+        f"{words.memory(best['bytes'])} a device "
+        f"({_sure(error['bytes'])})"
     )
+
+
+def _sure(error: Mapping[str, Json] | None) -> str:
+    if error is None or error["median"] is None:
+        return "error not known"
+    return f"±{words.percent(error['median'])}, at worst {words.percent(error['worst'])}"
 
 
 def best_of(rows: Sequence[Mapping[str, Json]], scaling: str, devices: int) -> dict[str, Json] | None:
@@ -272,7 +291,9 @@ def _curves(known: Calibration, cluster: Cluster, machine: Machine, scaling: str
 
 def _known_strategies(known: Calibration) -> Iterator[tuple[str, Measurement]]:
     """Each strategy that worked, at the most ranks on which it did; the mixed one is made of two."""
-    latest = {r.cell.mode: measurement(r) for r in sorted(known.strategies, key=lambda r: r.cell.ranks)}
+    latest = {
+        r.cell.mode: measurement(r, known.model) for r in sorted(known.strategies, key=lambda r: r.cell.ranks)
+    }
     for strategy, seen in latest.items():
         if strategy != "data_tensor":
             yield strategy, seen

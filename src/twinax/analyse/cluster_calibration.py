@@ -77,7 +77,7 @@ def calibrate(side: str, records: Sequence[Record], host: Mapping[str, Json]) ->
         side=side,
         single=single,
         seconds=seconds,
-        model=Model(single.cell.size.batch, held_by(single)),
+        model=_model(side, single, alone),
         machines={
             (r.cell.ranks, r.cell.processes): _machine(r, host, alone, seconds, page)
             for r in sorted(replicas, key=lambda r: (r.cell.ranks, r.cell.processes))
@@ -85,6 +85,21 @@ def calibrate(side: str, records: Sequence[Record], host: Mapping[str, Json]) ->
         strategies=strategies,
         failed={mode: r.message or r.outcome.value for mode, r in tried.items() if mode not in worked},
     )
+
+
+def _model(side: str, single: Record, alone: Sequence[Record]) -> Model:
+    """What one device holds, and what each engine adds there."""
+    held = held_by(single)
+    engine = {r.cell.mode: max(held_by(r).kept - held.kept, 0.0) for r in alone if r.measurements.get("held")}
+    if side == "jax":  # gradients are the size of the parameters; few of them are there at a time
+        held = replace(held, gradients=held.parameters, activations=held.gradients + held.activations)
+    return Model(single.cell.size.batch, held, engine, early_updates=side == "jax")
+
+
+def _unevenness(record: Record, model: Model) -> float:
+    """The parameters of a pipeline's fullest stage, over those that it had if all had as many."""
+    whole, mine = model.held.parameters, held_by(record).parameters
+    return record.cell.ranks * mine / whole if record.cell.mode == "pipeline" and whole and mine else 1.0
 
 
 def _because(records: Sequence[Record], mode: str) -> str:
@@ -110,7 +125,7 @@ def _machine(
     network = Measured(laws)
     waits = [_wait(row, network) for row in known.get("paced", []) if laws]
     update = _update(steps, known.get("local_gradients"), page)
-    cores = host.get("usable_cores") or host.get("cores") or 1
+    cores = (host.get("usable_cores") or host.get("cores") or 1) * machines_of(replicas)
     faster = single_s / compute(replicas.cell.size.batch)
     whole = replace(Machine(compute, network, update).scaled(faster), page=single_page)
     return Machine(
@@ -123,6 +138,7 @@ def _machine(
         longest=max((work for work, _ in waits), default=0.0),
         crowding=max(1.0, replicas.cell.ranks * known.get("threads", 1) / cores),
         page=page,
+        sums_apart=replicas.cell.side == "jax" and replicas.cell.device == "cpu",
     )
 
 
@@ -171,14 +187,26 @@ def undisturbed(samples: Sequence[float]) -> float:
     return max(float(np.quantile(samples, 0.25)), FEW)
 
 
+def machines_of(record: Record) -> int:
+    """On how many machines its ranks were."""
+    return record.environment.get("machines", 1)
+
+
+PARTS = ("parameters", "gradients", "optimizer", "activations", "buffers")
+
+
+def fullest(record: Record) -> dict[str, int]:
+    """What the rank holds that holds most, by part; zeros where that was not measured."""
+    every = [record.measurements.get("held") or {}, *record.measurements.get("others_held", [])]
+    return {part: max(every, key=lambda held: sum(held.values())).get(part, 0) for part in PARTS}
+
+
 def held_by(record: Record) -> Held:
-    """What the record's first rank holds; zeros where that was not measured."""
-    known = record.measurements.get("held") or {}
-    names = ("parameters", "gradients", "optimizer", "activations")
-    return Held(*(float(known.get(name, 0)) for name in names))
+    """The same, for the cost model."""
+    return Held(**fullest(record))
 
 
-def measurement(record: Record) -> Measurement:
+def measurement(record: Record, model: Model) -> Measurement:
     """The facts of a strategy's plan: none of its times."""
     known, cell = record.measurements, record.cell
     share = known.get("sharded_share") or 0.0
@@ -193,5 +221,6 @@ def measurement(record: Record) -> Measurement:
         sharded_share=share,
         sharded_work=known.get("sharded_work", share),
         most_ranks=known.get("most_ranks"),
+        unevenness=_unevenness(record, model),
         new_memory=_taken(known),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twinax.analyse import words
+from twinax.analyse import parallel, words
 from twinax.analyse.base import Finding, Severity
 from twinax.analyse.speed import DISTURBED, Timings
 from twinax.records import MODES, Json, Outcome, Record, Run
@@ -85,14 +85,15 @@ def _text(value: Json) -> str:
     return "none" if value is None else str(value)
 
 
-ENDINGS: dict[Outcome, tuple[str, Severity]] = {
-    Outcome.MISMATCH: ("gives another result", "problem"),
-    Outcome.UNSUPPORTED: ("is not supported here", "note"),
-    Outcome.OUT_OF_MEMORY: ("ran out of memory", "problem"),
-    Outcome.TIMED_OUT: ("fell silent", "problem"),
-    Outcome.CRASHED: ("crashed", "problem"),
-    Outcome.SKIPPED: ("was skipped", "note"),
+ENDINGS: dict[Outcome, tuple[str, str, Severity]] = {
+    Outcome.MISMATCH: ("gives another result", "give another result", "problem"),
+    Outcome.UNSUPPORTED: ("is not supported here", "are not supported here", "note"),
+    Outcome.OUT_OF_MEMORY: ("ran out of memory", "ran out of memory", "problem"),
+    Outcome.TIMED_OUT: ("fell silent", "fell silent", "problem"),
+    Outcome.CRASHED: ("crashed", "crashed", "problem"),
+    Outcome.SKIPPED: ("was skipped", "were skipped", "note"),
 }
+"""What is said of one cell, and of several."""
 
 
 def _cells(run: Run) -> list[Finding]:
@@ -106,12 +107,18 @@ def _cells(run: Run) -> list[Finding]:
     return [*found, *_never_run(cell.id for cell in run.planned if run.record(cell) is None)]
 
 
+def _called(record: Record) -> str:
+    cell = record.cell
+    return parallel.called(record) if cell.study == "parallel" else words.side_mode(cell.side, cell.mode)
+
+
 def _ended(records: list[Record]) -> Finding:
     first = records[0]
-    what, severity = ENDINGS[first.outcome]
+    one, several, severity = ENDINGS[first.outcome]
     studies = words.listing(list(dict.fromkeys(r.cell.study for r in records)))
-    modes = words.listing(list(dict.fromkeys(words.side_mode(r.cell.side, r.cell.mode) for r in records)))
+    modes = words.listing(list(dict.fromkeys(map(_called, records))))
     many = f", {words.count(len(records), 'cell')}," if len(records) > 1 else ""
+    what = several if len(records) > 1 else one
     return Finding(
         kind="cells",
         title=f"{modes} ({studies}){many} {what}. {first.message}".strip(),

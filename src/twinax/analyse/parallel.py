@@ -7,6 +7,7 @@ from statistics import median
 
 from twinax.analyse import words
 from twinax.analyse.base import Finding
+from twinax.analyse.cluster_calibration import fullest, machines_of
 from twinax.measure import cost_model, stats
 from twinax.records import Json, Outcome, Record, Run
 
@@ -28,7 +29,7 @@ def findings(run: Run) -> list[Finding]:
     strategies = [r for r in records if r.cell.mode != "single"]
     if not records:
         return []
-    found = [_parity(strategies)] if any("parity" in r.measurements for r in strategies) else []
+    found = [_parity(strategies)] if strategies else []
     found += _batch_norm(strategies)
     for side in run.twin.sides:
         found += _steps(run, side, [r for r in records if r.cell.side == side])
@@ -50,8 +51,9 @@ def _parity(records: Sequence[Record]) -> Finding:
     """Whether every strategy's step is the single device's."""
     proved = [r for r in records if "parity" in r.measurements]
     wrong = [r for r in proved if r.outcome is Outcome.MISMATCH]
+    unproved = [r for r in records if "parity" not in r.measurements and r.outcome is not Outcome.SKIPPED]
     errors = [r.measurements["parity"]["worst"] for r in proved]
-    worst = None if None in errors else max(errors)  # None: something could not be compared
+    worst = None if None in errors else max(errors, default=None)  # None: something could not be compared
     rows = [
         {
             "side": r.cell.side,
@@ -65,23 +67,33 @@ def _parity(records: Sequence[Record]) -> Finding:
         for r in records
     ]
     said = (
-        f"Under {words.listing([_called(r) for r in wrong])} a step is not the single device's"
+        f"Under {words.listing([called(r) for r in wrong])} a step is not the single device's"
         if wrong
-        else f"In all {len(proved)} cells a step in float64 equals the single device's (loss, gradients, "
-        f"buffers, weights, optimizer state); the largest error is {words.error(worst)}"
+        else f"In {words.count(len(proved), 'proved cell')} a step in float64 equals the single device's "
+        f"(loss, gradients, buffers, weights, optimizer state); the largest error is {words.error(worst)}"
+        if proved
+        else "No strategy was proved"
+    )
+    if unproved:
+        told = [f"{called(r)} ({r.outcome.value.replace('_', ' ')})" for r in unproved]
+        said += f"{'; not proved' if proved else ''}: {words.listing(told)}"
+    verdict, severity = (
+        ("mismatch", "problem") if wrong else ("holds", "good") if proved else ("no proof", "warning")
     )
     return Finding(
         kind="parallel_parity",
         title=f"{said}.",
-        verdict="mismatch" if wrong else "holds",
-        severity="problem" if wrong else "good",
+        verdict=verdict,
+        severity=severity,
         evidence=tuple(r.cell.id for r in proved),
         figures={"rows": rows, "worst": worst},
     )
 
 
-def _called(record: Record) -> str:
-    return f"{words.SIDES[record.cell.side]} {NAMES[record.cell.mode]} on {where(record)}"
+def called(record: Record) -> str:
+    """A cell for people: ``JAX tensor parallel on 2 ranks``."""
+    name = NAMES.get(record.cell.mode, "training by themselves")  # replicas: no strategy
+    return f"{words.SIDES[record.cell.side]} {name} on {where(record)}"
 
 
 def _batch_norm(records: Sequence[Record]) -> list[Finding]:
@@ -95,7 +107,7 @@ def _batch_norm(records: Sequence[Record]) -> list[Finding]:
         found.append(
             Finding(
                 kind="batch_norm",
-                title=f"{_called(record)}: BatchNorm over {parts} moves the loss by "
+                title=f"{called(record)}: BatchNorm over {parts} moves the loss by "
                 f"{words.percent(gap['loss'])} and the gradients by "
                 f"{words.percent(gap['gradients'])} of their norm from BatchNorm over the whole batch.",
                 verdict="differs",
@@ -130,12 +142,16 @@ def _steps(run: Run, side: str, records: Sequence[Record]) -> list[Finding]:
         return []
     best = min(timed, key=lambda row: row["step_s"])
     cores, ranks = run.host.get("usable_cores", 0), max(row["ranks"] for row in timed)
-    shared = (
-        f" The ranks share this machine's {cores:g} cores, so no speed-up could be had: what is seen is what "
-        "splitting costs."
-        if run.options.device == "cpu"
-        else ""
-    )
+    crowded = [r for r in records if machines_of(r) < r.cell.ranks]
+    shared = ""
+    if run.options.device == "cpu" and crowded:
+        machines = max(map(machines_of, crowded))
+        shared = f" Ranks shared the cores of {machines} machines: some were on the same one."
+        if machines == 1:
+            shared = (
+                f" The ranks share this machine's {cores:g} cores, so no speed-up could be had: what is seen "
+                "is what splitting costs."
+            )
     title = (
         f"{words.SIDES[side]}: a step takes {words.seconds(base)} on one device; the fastest strategy on up to "
         f"{_ranks(ranks)} is {NAMES[best['strategy']]} on {best['where']} with {words.seconds(best['step_s'])}."
@@ -246,14 +262,14 @@ def _memory(records: Sequence[Record]) -> list[Finding]:
         most = max(r.cell.ranks for r in mine)
         if most == 1:
             continue
-        least = min((row for row in rows if row["ranks"] == most), key=lambda row: row["state"])
-        share = least["state"] / max(rows[0]["state"], 1)
+        least = min((row for row in rows if row["ranks"] == most), key=lambda row: row["total"])
+        share = least["total"] / max(rows[0]["total"], 1)
         found.append(
             Finding(
                 kind="parallel_memory",
-                title=f"{words.SIDES[side]}: of {words.memory(rows[0]['state'])} for parameters, gradients and "
-                f"optimizer state on one device, {NAMES[least['strategy']]} on {least['where']} holds "
-                f"{words.percent(share)} on each rank.",
+                title=f"{words.SIDES[side]}: one device keeps {words.memory(rows[0]['total'])} for a step; on "
+                f"{_ranks(most)} {NAMES[least['strategy']]} needs least, {words.percent(share)} of that on the "
+                "fullest rank.",
                 verdict=least["strategy"],
                 evidence=tuple(r.cell.id for r in mine),
                 figures={"side": side, "rows": rows},
@@ -263,15 +279,14 @@ def _memory(records: Sequence[Record]) -> list[Finding]:
 
 
 def _held(record: Record) -> dict[str, Json]:
-    every = [record.measurements["held"], *record.measurements.get("others_held", [])]
-    largest = max(every, key=lambda held: sum(held.values()))
+    parts = fullest(record)
     return {
         "side": record.cell.side,
         "strategy": record.cell.mode,
         "where": where(record),
         "ranks": record.cell.ranks,
-        **largest,
-        "state": largest["parameters"] + largest["gradients"] + largest["optimizer"],
+        **parts,
+        "total": sum(parts.values()),
     }
 
 

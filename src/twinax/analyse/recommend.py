@@ -182,7 +182,7 @@ def _does_not_know(findings: Findings, best: dict[str, Finding | None]) -> list[
     if parity and parity.figures.get("unproved"):
         gaps.append(f"Whether {words.listing(parity.figures['unproved'])} match: no output depends on them.")
     unknown = [DOING[use] for use, finding in best.items() if not finding]
-    if unknown:
+    if unknown and parity:  # else nobody asked
         gaps.append(f"Which side is faster in {words.listing(unknown)}: there is no ratio.")
     gaps += [f.title for f in findings.of("cells") if f.severity == "note"]
     uneven = [f.figures["fact"] for f in findings.of("fairness") if f.verdict == "asymmetric"]
@@ -218,6 +218,8 @@ def _what_to_run(findings: Findings) -> str:
         return "Measure speed on both sides: twinax speed, or twinax compare."
     if findings.of("training"):
         return f"Ask for parity, speed and training together: twinax compare {findings.twin} --train."
+    if not parity:
+        return f"Which of the two to choose is another question: twinax compare {findings.twin}."
     return "Run twinax compare with both frameworks installed: parity first, then speed."
 
 

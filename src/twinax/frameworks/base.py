@@ -256,9 +256,19 @@ def module_tree(
 
 
 def refusal(error: Exception) -> str:
-    """What a framework said of a model that it could not capture, and on which line of the model."""
-    told = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
-    own = [f for f in traceback.extract_tb(error.__traceback__) if is_model_code(f.filename)]
+    """What a framework said of a model that it could not capture, and on which line of the model.
+
+    Of an error and its causes the innermost that knows a line: the last word is about captures in general.
+    """
+    own: list[traceback.FrameSummary] = []
+    cause: BaseException | None = error
+    said: BaseException = error
+    while cause:
+        lines = [f for f in traceback.extract_tb(cause.__traceback__) if is_model_code(f.filename)]
+        if lines:
+            own, said = lines, cause
+        cause = cause.__cause__
+    told = f"{type(said).__name__}: {(str(said).splitlines() or ['no message'])[0]}"
     return f"{told} (at {own[-1].filename}:{own[-1].lineno}: {own[-1].line})" if own else told
 
 

@@ -96,13 +96,25 @@ class Held:
         gradients: Its share of the gradients.
         optimizer: Its share of the optimizer's state.
         activations: What is kept for the backward pass (PyTorch: tensors saved for it that are no parameters;
-            JAX: the compiled step's temporary buffers, which hold gradients too, less ``gradients``).
+            JAX: see :meth:`compiled`).
+        buffers: What the engine keeps beside them for its collectives (PyTorch).
     """
 
     parameters: int
     gradients: int
     optimizer: int
     activations: int
+    buffers: int = 0
+
+    @classmethod
+    def compiled(cls, parameters: int, gradients: int, optimizer: int, temporary: int) -> Held:
+        """Of an XLA program, which tells only what its ``temporary`` buffers need in all, at one time.
+
+        Gradients lie there, and each is let go once its weight is updated: they count as far as they have room,
+        and activations, with what collectives work in, are the rest.
+        """
+        at_once = min(gradients, temporary)
+        return cls(parameters, at_once, optimizer, temporary - at_once)
 
 
 Plan = Mapping[str, str]

@@ -29,17 +29,27 @@ MICRO_BATCHES_PER_STAGE = 4
 
 @dataclass(frozen=True)
 class Held:
-    """Bytes on one rank; ``gathered`` is what full sharding puts together for the block that computes."""
+    """Bytes on one rank.
+
+    ``buffers`` is what the engine keeps for its collectives, ``gathered`` what full sharding puts together for
+    the block that computes.
+    """
 
     parameters: float
     gradients: float
     optimizer: float
     activations: float
+    buffers: float = 0.0
     gathered: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.parameters + self.gradients + self.optimizer + self.activations + self.gathered
+        return self.kept + self.gathered
+
+    @property
+    def kept(self) -> float:
+        """Without what is there for a moment only."""
+        return self.parameters + self.gradients + self.optimizer + self.activations + self.buffers
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ class Measurement:
         sharded_share: Share of the parameters that tensor parallelism puts in parts.
         sharded_work: Share of the matrix work in those layers.
         most_ranks: More devices than this cannot share the model; None where that is not known.
+        unevenness: Parameters of the pipeline's fullest stage, over those of stages that all have as many.
         new_memory: Bytes that each step takes from the system and gives back.
     """
 
@@ -64,15 +75,27 @@ class Measurement:
     sharded_share: float = 0.0
     sharded_work: float = 0.0
     most_ranks: int | None = None
+    unevenness: float = 1.0
     new_memory: float = 0.0
 
 
 @dataclass(frozen=True)
 class Model:
-    """The model on one device: what it holds at a batch."""
+    """The model on one device.
+
+    Attributes:
+        batch: Examples for which it holds ``held``.
+        held: Bytes; gradients: of all parameters.
+        engine: Bytes that a strategy's engine keeps on one rank, beyond a plain step.
+        early_updates: Whether a weight is updated, and its gradient let go, as soon as that is there (XLA).
+            Where gradients are summed over ranks, these wait for each other. ``held`` then counts gradients
+            that are there at the same time under activations.
+    """
 
     batch: int
     held: Held
+    engine: Mapping[str, float] = field(default_factory=dict)
+    early_updates: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +116,7 @@ class Machine:
             the delays of long stretches even out.
         crowding: Threads over cores, at least 1: ranks that wait leave their cores to the others.
         page: Seconds per byte of memory that the system gives: it clears each page.
+        sums_apart: Whether what an all-reduce makes lies beside what it was made of (XLA on a CPU).
     """
 
     compute: Law
@@ -104,6 +128,7 @@ class Machine:
     longest: float = math.inf
     crowding: float = 1.0
     page: float = 0.0
+    sums_apart: bool = False
 
     def scaled(self, factor: float) -> Machine:
         """The same with all of its computing taking that many times as long."""
@@ -267,7 +292,7 @@ def predict(
         exposed -= min(
             _hidden(strategy, model, seen, messages, machine.network, parts), _cover(strategy, compute)
         )
-    held = _held(strategy, model, seen, messages, batch / shares, parts, ranks)
+    held = _held(strategy, model, seen, machine, messages, batch / shares, parts, ranks)
     return Prediction(compute + exposed, compute, communication, held)
 
 
@@ -337,25 +362,41 @@ def _held(
     strategy: str,
     model: Model,
     seen: Measurement,
+    machine: Machine,
     messages: Sequence[Message],
     batch: float,
     parts: int,
     ranks: int,
 ) -> Held:
-    """Bytes on one rank; ``batch`` is that of one share. GPipe keeps all micro-batches of its stage."""
+    """Bytes on the fullest rank; ``batch`` is that of one share. GPipe keeps all micro-batches of its stage."""
     whole, activations = model.held, model.held.activations * batch / model.batch
     if strategy == "pipeline":
-        kept, active, gathered = 1 / ranks, 1 / ranks, 0.0
+        kept, active, gathered = min(seen.unevenness / ranks, 1.0), 1 / ranks, 0.0
     elif strategy == "fully_sharded":
         kept, active = 1 / ranks, 1.0
         gathered = max((m.bytes for m in messages if m.kind == "all_gather"), default=0.0)
     else:
         spared = 1 - 1 / parts
         kept, active, gathered = 1 - seen.sharded_share * spared, 1 - seen.sharded_work * spared, 0.0
-    return Held(
-        whole.parameters * kept,
-        whole.gradients * kept,
-        whole.optimizer * kept,
-        activations * active,
-        gathered,
+    parameters, gradients, optimizer = (
+        part * kept for part in (whole.parameters, whole.gradients, whole.optimizer)
     )
+    activations, buffers = activations * active, model.engine.get(strategy, 0.0) * kept
+    if model.early_updates:
+        summed = _summed(strategy, machine, messages, gradients)
+        gradients = max(summed - activations, 0.0)  # they come as activations go
+        buffers += summed if machine.sums_apart else 0.0
+    return Held(parameters, gradients, optimizer, activations, buffers, gathered)
+
+
+def _summed(strategy: str, machine: Machine, messages: Sequence[Message], gradients: float) -> float:
+    """Bytes of gradients that wait for each other, where a program else lets go of each: those that ranks sum.
+
+    ``gradients`` are those of a rank's parameters. Full sharding's are summed whole where sums lie apart: XLA's
+    CPU backend does not scatter them.
+    """
+    if strategy in ("tensor", "pipeline"):  # they sum activations
+        return 0.0
+    if strategy == "data_tensor" or (strategy == "fully_sharded" and not machine.sums_apart):
+        return gradients
+    return sum(m.bytes * m.count for m in messages if m.kind == "all_reduce" and m.ranks > 1)

@@ -23,6 +23,7 @@ PARTS = {
     "gradients": "#c98bb0",
     "optimizer": "#c3b06a",
     "activations": "#5aa9a0",
+    "buffers": "#6d8fc7",
     "gathered": "#9aa0a8",
 }
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from twinax.analyse import Findings, words
+from twinax.analyse.cluster_calibration import PARTS
 from twinax.analyse.parallel import NAMES
 from twinax.report.charts import COLOURS, Chart, figure_of, finished
 
-PARTS = ("parameters", "gradients", "optimizer", "activations")
-SHADES = (1.0, 0.75, 0.5, 0.25)
+SHADES = (1.0, 0.8, 0.6, 0.4, 0.2)
 
 
 def charts(findings: Findings) -> list[Chart]:
@@ -63,5 +63,7 @@ def _memory(findings: Findings) -> list[Chart]:
             )
     figure.update_xaxes(title_text="bytes", exponentformat="SI")
     figure.update_yaxes(autorange="reversed")
-    note = "Darkest to lightest: parameters, gradients, optimizer state, activations of the fullest rank."
+    note = (
+        "Darkest to lightest: parameters, gradients, optimizer state, activations, buffers of the fullest rank."
+    )
     return [finished("parallel-memory", "What a rank holds", note, figure)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from twinax.analyse import Findings, words
+from twinax.analyse.cluster_calibration import PARTS
 from twinax.analyse.parallel import NAMES
 from twinax.records import Json
 from twinax.report.tables import Row, Table
@@ -98,19 +99,20 @@ def memory(findings: Findings) -> Table | None:
         Row(
             (
                 *_who(row),
-                *(words.memory(row[part]) for part in ("parameters", "gradients", "optimizer", "activations")),
+                *(words.memory(row[part]) for part in (*PARTS, "total")),
             )
         )
         for finding in findings.of("parallel_memory")
         for row in finding.figures["rows"]
     )
-    columns = ("Strategy", "Side", "Where", "Parameters", "Gradients", "Optimizer", "Activations")
+    columns = ("Strategy", "Side", "Where", *(part.capitalize() for part in PARTS), "Total")
     note = (
-        "PyTorch's activations are the tensors kept for the backward pass; JAX's are the compiled step's "
-        "temporary buffers beyond the gradients' bytes: 0 where XLA needs less than these, more where buffers "
-        "of collectives lie there. Compare strategies on as many ranks, not sides."
+        "PyTorch: activations are the tensors kept for the backward pass, buffers DistributedDataParallel's "
+        "second copy of the gradients. JAX: XLA tells what a step's temporary buffers need at one time, and "
+        "lets each gradient go once its weight is updated; gradients count as far as they have room there, and "
+        "what is left, activations and all that collectives work in, stands under activations."
     )
-    return Table("Memory of a rank", columns, rows, (3, 4, 5, 6), note) if rows else None
+    return Table("Memory of a rank", columns, rows, tuple(range(3, 9)), note) if rows else None
 
 
 def traffic(findings: Findings) -> Table | None:

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinax.errors import BadInput, TwinaxError
-from twinax.run.process import Process, end, spawn
+from twinax.records import Json
+from twinax.run.process import Process, end, machine_id, spawn, usable_cores
 
 MEETING_S = 120.0
 """Seconds that the conductor and its agents wait for each other."""
@@ -123,6 +124,8 @@ class Agent:
         self.rank, self._listener = rank, listener
         self._control, self._lines = control, control.makefile("rw")
         self._count = 0
+        here = self._order("describe")
+        self.machine, self.cores = here["machine"], here["cores"]
 
     def start(self, environment: Mapping[str, str], cores: Sequence[int], log: Path) -> Process:
         self._count += 1
@@ -138,13 +141,16 @@ class Agent:
         return AgentProcess(self, self._count, _accept(self._listener, token, time.monotonic() + REPLY_S))
 
     def ask(self, what: str, number: int, **more: object) -> int:
-        """Order something of the agent, and wait until it is done."""
+        """Order something of one of the agent's workers, and wait until it is done."""
+        return self._order(what, worker=number, **more)["code"]
+
+    def _order(self, what: str, **more: object) -> dict[str, Json]:
         try:
             self._control.settimeout(REPLY_S)
-            self._lines.write(json.dumps({"do": what, "worker": number, **more}) + "\n")
+            self._lines.write(json.dumps({"do": what, **more}) + "\n")
             self._lines.flush()
-            return json.loads(self._lines.readline())["code"]
-        except (OSError, ValueError, KeyError) as error:
+            return {"code": 0, **json.loads(self._lines.readline())}
+        except (OSError, ValueError, TypeError) as error:
             raise NoMeeting(
                 f"The agent of rank {self.rank} is gone: {type(error).__name__}: {error}.",
                 "See what that rank printed, and start the job again; --resume runs only what is missing.",
@@ -225,7 +231,7 @@ def serve(where: Place) -> None:
         with control.makefile("rw") as lines:
             for line in lines:
                 answer = _obey(json.loads(line), workers, where)
-                lines.write(json.dumps({"code": answer}) + "\n")
+                lines.write(json.dumps(answer) + "\n")
                 lines.flush()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the conductor died: what it had started ends here too
@@ -234,7 +240,11 @@ def serve(where: Place) -> None:
             end(process)
 
 
-def _obey(order: Mapping[str, object], workers: dict[int, subprocess.Popen[bytes]], where: Place) -> int:
+def _obey(
+    order: Mapping[str, object], workers: dict[int, subprocess.Popen[bytes]], where: Place
+) -> dict[str, Json]:
+    if order["do"] == "describe":
+        return {"machine": machine_id(), "cores": usable_cores()}
     number = int(str(order["worker"]))
     if order["do"] == "start":
         connection = _connect(where, str(order["token"]), REPLY_S)
@@ -244,11 +254,11 @@ def _obey(order: Mapping[str, object], workers: dict[int, subprocess.Popen[bytes
         pipe = connection.fileno()
         workers[number] = spawn(pipe, pipe, order["environment"], order["cores"], log)  # type: ignore[arg-type]
         connection.close()
-        return 0
+        return {}
     if order["do"] == "kill":
         end(workers[number])
-        return 0
-    return workers[number].wait(timeout=REPLY_S)
+        return {}
+    return {"code": workers[number].wait(timeout=REPLY_S)}
 
 
 def _connect(where: Place, first_line: str, patience_s: float) -> socket.socket:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from twinax.errors import CellFailed, TwinaxError
 from twinax.records import Cell, Json
-from twinax.run.process import PATIENCE, LocalWorker
+from twinax.run.process import PATIENCE, Host, LocalWorker
 
 GRACE_S = 2.0
 """Seconds in which the true cause may show itself once a rank has complained of another."""
@@ -130,11 +130,11 @@ class Gang:
             member.kill()
 
 
-def rank_variables(process: int, processes: int, address: str, port: int) -> dict[str, str]:
-    """The variables that ``torchrun`` sets, which every rank reads."""
+def rank_variables(process: int, processes: int, address: str, port: int, local: int) -> dict[str, str]:
+    """The variables that ``torchrun`` sets, which every rank reads; ``local`` is its number on its machine."""
     return {
         "RANK": str(process),
-        "LOCAL_RANK": str(process),
+        "LOCAL_RANK": str(local),
         "WORLD_SIZE": str(processes),
         "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
@@ -146,6 +146,13 @@ def free_port(address: str) -> int:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind((address, 0))
         return probe.getsockname()[1]
+
+
+def seat(process: int, hosts: Sequence[Host]) -> tuple[int, int]:
+    """A process's number among those that share its cores, and their number; ``hosts``: of each process."""
+    mine = hosts[process]
+    beside = [i for i, h in enumerate(hosts) if (h.machine, h.cores) == (mine.machine, mine.cores)]
+    return beside.index(process), len(beside)
 
 
 def cores_of(process: int, processes: int, cores: Sequence[int], threads: int | None) -> list[int]:

@@ -21,14 +21,13 @@ from typing import Protocol
 from twinax.errors import CellFailed, DiskFull
 from twinax.measure import clock
 from twinax.records import Cell, Json, Options, Outcome, Record, TwinInfo
-from twinax.run.gang import Gang, cores_of, free_port, rank_variables, threads_of
+from twinax.run.gang import Gang, cores_of, free_port, rank_variables, seat, threads_of
 from twinax.run.process import (
     Host,
     LocalWorker,
     ThisMachine,
     devices,
     threads,
-    usable_cores,
     worker_environment,
 )
 from twinax.studies.base import STUDIES, Crew, Group, Study
@@ -65,8 +64,8 @@ def load_study(name: str) -> Study:
 class LocalLauncher:
     """Groups one after the other, each cell in a process of this machine.
 
-    Cells of several processes are spread over ``hosts``, the first of which is this machine; they meet at
-    ``address``.
+    Cells of several processes are spread over ``hosts``, the first of which is this machine (and the only one
+    where none are given); they meet at ``address``.
     """
 
     def __init__(
@@ -77,10 +76,10 @@ class LocalLauncher:
         weights: str,
         listener: Listener,
         *,
-        hosts: Sequence[Host] = (ThisMachine(),),
+        hosts: Sequence[Host] = (),
         address: str = "127.0.0.1",
     ) -> None:
-        self.hosts, self.address = hosts, address
+        self.hosts, self.address = hosts or [ThisMachine()], address
         self.info, self.options, self.folder = info, options, folder
         self.weights, self.listener = weights, listener
         self.caches = make_scratch(folder)
@@ -134,6 +133,7 @@ class LocalCrew(Crew):
         self._workers: dict[str, LocalWorker | Gang] = {}
         self._begun: dict[str, float] = {}
         self._facts: dict[str, dict[str, Json]] = {}
+        self._machines: dict[str, int] = {}  # on how many the cell's processes are
         self._broken: dict[str, CellFailed] = {}  # cells whose worker could not be made ready, and why
         self.scratch = make_scratch(self.folder)
 
@@ -184,21 +184,25 @@ class LocalCrew(Crew):
 
     def _started(self, cell: Cell) -> LocalWorker | Gang:
         """The cell's process; where it has several, each on the next host."""
-        cores, options = usable_cores(), self.options
+        options, hosts = self.options, [self._hosts[i % len(self._hosts)] for i in range(cell.processes)]
+        self._machines[cell.id] = len({host.machine for host in hosts})
         if cell.processes == 1:
+            cores = hosts[0].cores
             mine = cores[: options.threads] if options.threads else []
             environment = {**self._environment, **threads(len(mine or cores)), **devices(cell)}
             log = self.folder / self._log(cell)
-            process = self._hosts[0].start(environment, mine, log)
+            process = hosts[0].start(environment, mine, log)
             return LocalWorker(cell, options.timeout, process, log)
         port, members = free_port(self._address), []
-        for i in range(cell.processes):
-            mine = cores_of(i, cell.processes, cores, options.threads)
-            ranked = rank_variables(i, cell.processes, self._address, port)
-            each = threads_of(cell.processes, cores, options.threads)
+        for i, host in enumerate(hosts):
+            number, beside = seat(i, hosts)
+            mine = cores_of(number, beside, host.cores, options.threads)
+            local = sum(other.machine == host.machine for other in hosts[:i])
+            ranked = rank_variables(i, cell.processes, self._address, port, local)
+            each = threads_of(beside, host.cores, options.threads)
             environment = {**self._environment, **threads(each), **ranked}
             log = self.folder / self._log(cell, i)
-            process = self._hosts[i % len(self._hosts)].start(environment, mine, log)
+            process = host.start(environment, mine, log)
             name = f"rank {i} of {cell.processes} of {cell.id}"
             members.append(LocalWorker(cell, options.timeout, process, log, name))
         return Gang(members)
@@ -230,6 +234,7 @@ class LocalCrew(Crew):
         facts = self._facts.get(cell.id, {})
         log = self._log(cell)
         kept = {"log": log} if (self.folder / log).exists() else {}
+        machines = {"machines": self._machines.get(cell.id, 1)} if cell.processes > 1 else {}
         return Record(
             cell=cell,
             outcome=outcome,
@@ -237,7 +242,7 @@ class LocalCrew(Crew):
             hint=hint,
             measurements=measurements or {},
             files={**(files or {}), **kept},
-            environment=facts.get("environment", {}),
+            environment={**facts.get("environment", {}), **machines},
             fairness=facts.get("fairness", {}),
             seconds=time.perf_counter() - self._begun[cell.id] if cell.id in self._begun else 0.0,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import select
 import signal
 import subprocess
@@ -45,7 +46,15 @@ class Process(Protocol):
 
 
 class Host(Protocol):
-    """A machine on which worker processes can be started."""
+    """Where worker processes can be started.
+
+    Attributes:
+        machine: Which machine it is: several hosts may be on one, where a starter began several ranks there.
+        cores: Numbers of the cores that it may use.
+    """
+
+    machine: str
+    cores: Sequence[int]
 
     def start(self, environment: Mapping[str, str], cores: Sequence[int], log: Path) -> Process:
         """Start ``python -m twinax.run.worker``.
@@ -107,6 +116,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 class ThisMachine:
     """The host that is always there."""
+
+    def __init__(self) -> None:
+        self.machine, self.cores = machine_id(), usable_cores()
 
     def start(self, environment: Mapping[str, str], cores: Sequence[int], log: Path) -> Process:
         return LocalProcess(environment, cores, log)
@@ -249,6 +261,13 @@ def devices(cell: Cell) -> dict[str, str]:
         return {}
     flags = os.environ.get("XLA_FLAGS", "")
     return {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={cell.ranks}".strip()}
+
+
+def machine_id() -> str:
+    """The same for every process of a machine, in whatever container: its kernel's; else its name."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return platform.node()
 
 
 def usable_cores() -> list[int]:

@@ -291,7 +291,11 @@ class Contest:
             self.crew.stop(cell)
 
     def _say(self, cell: Cell, text: str) -> None:
-        where = f"{cell.ranks} ranks" if cell.processes == cell.ranks else f"{cell.ranks} devices, one process"
+        where = (
+            f"{cell.ranks} rank{'s' * (cell.ranks > 1)}"
+            if cell.processes == cell.ranks
+            else f"{cell.ranks} devices, one process"
+        )
         self.crew.say(f"{cell.side}, {STRATEGIES[cell.mode]}, {where}: {text}")
 
     def _have_reason(self, cell: Cell) -> None:
@@ -325,7 +329,8 @@ class Contest:
             told = "cannot be compared" if error is None else f"differ by {error:.1e} of their norm"
             raise CellFailed(
                 "mismatch",
-                f"A step under {STRATEGIES[cell.mode]} on {cell.ranks} ranks is not the single device's: "
+                f"A step under {STRATEGIES[cell.mode]} on {cell.ranks} rank{'s' * (cell.ranks > 1)} is not the "
+                "single device's: "
                 f"{named(first)} {told}.",
                 "Is the loss a mean over examples, each on its own? Else a split batch is another problem.",
                 cell,

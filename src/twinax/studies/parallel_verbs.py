@@ -73,10 +73,8 @@ def held_alone(
         runner = make_parallel_runner(alone, twin_of(context), context.weights, COLLECTIVE_S)
         held = runner.held(make_batches(context, size, 1)[0])
         runner.leave()
-        return vars(held)
-    activations = max(int(temporary) - parameter_bytes, 0)
-    same = dict.fromkeys(("parameters", "gradients", "optimizer"), parameter_bytes)
-    return {**same, "activations": activations}
+        return {**vars(held), "buffers": 0}  # one device sums nothing
+    return vars(Held.compiled(parameter_bytes, parameter_bytes, parameter_bytes, int(temporary)))
 
 
 def ready(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:

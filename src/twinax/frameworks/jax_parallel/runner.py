@@ -258,13 +258,8 @@ class JaxParallelRunner(ParallelRunner):
 
     def held(self, batch: Arrays) -> Held:
         timed = self._timed(batch)
-        memory = timed.program.memory_analysis()
-        return Held(
-            parameters=timed.parameters + timed.state,
-            gradients=timed.parameters,
-            optimizer=timed.optimizer,
-            activations=max(int(memory.temp_size_in_bytes) - timed.parameters, 0),
-        )
+        temporary = int(timed.program.memory_analysis().temp_size_in_bytes)
+        return Held.compiled(timed.parameters + timed.state, timed.parameters, timed.optimizer, temporary)
 
     def taken_bytes(self, batch: Arrays) -> int | None:
         taken = compiler_facts(self._timed(batch).program).get("taken_bytes")

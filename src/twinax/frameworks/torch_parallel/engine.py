@@ -107,6 +107,10 @@ class Engine(ABC):
         sharded = sum(sizes[name] for name, p in self.parameters().items() if is_sharded(p))
         return sharded / sum(sizes.values())
 
+    def buffer_bytes(self) -> int:
+        """Bytes that the engine keeps for its collectives, beside parameters and gradients."""
+        return 0
+
     def facts(self) -> dict[str, Any]:
         """What else could tilt a comparison."""
         return {}

@@ -225,6 +225,7 @@ class TorchParallelRunner(ParallelRunner):
             gradients=local_bytes([p.grad for p in parameters if p.grad is not None]),
             optimizer=local_bytes(states),
             activations=activations,
+            buffers=self.engine.buffer_bytes(),
         )
 
     def taken_bytes(self, batch: Arrays) -> int | None:

@@ -20,6 +20,7 @@ from twinax.errors import CellFailed
 from twinax.frameworks.base import outermost_blocks
 from twinax.frameworks.parallel import Plan, planned
 from twinax.frameworks.torch_parallel.batch_norm import synchronise
+from twinax.frameworks.torch_parallel.counting import local_bytes
 from twinax.frameworks.torch_parallel.engine import Data, Engine, Setting, world
 
 TENSOR_RANKS = 2
@@ -55,6 +56,13 @@ class DataParallel(Engine):
         loss = self.setting.code.loss(self.wrapped(*self.arguments(data)), data)
         loss.backward()
         return loss
+
+    def buffer_bytes(self) -> int:
+        """Buckets in which gradients travel, where these are no views of them: a second copy of each."""
+        assert isinstance(self.wrapped, DistributedDataParallel)
+        if self.wrapped.gradient_as_bucket_view:
+            return 0
+        return local_bytes([p for p in self.wrapped.parameters() if p.requires_grad])
 
     def facts(self) -> dict[str, object]:
         wrapped = self.wrapped
