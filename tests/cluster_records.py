@@ -195,6 +195,7 @@ def records(side: str = "torch", truth: Truth | None = None, ranks: tuple[int, .
                     "kind": "all_reduce",
                     "bytes": 4096,
                     "ranks": n,
+                    "pace_s": work,
                     "work_s": it.samples(work, noise=0),
                     "paced_s": it.samples(work + it.collective("all_reduce", 4096) + it.meeting, noise=0),
                 }

@@ -15,7 +15,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("encoder_pair", marks=pytest.mark.slow), "functions_pair", "equinox_pair"]
+    "name",
+    [*(pytest.param(n, marks=pytest.mark.slow) for n in ("encoder_pair", "functions_pair")), "equinox_pair"],
 )
 def test_right_examples_hold(name: str, tmp_path: Path) -> None:
     assert_twins_agree(EXAMPLES / f"{name}.py", folder=tmp_path / "run")

@@ -93,6 +93,15 @@ def test_what_ranks_wait_and_engines_add_is_part_of_the_model():
     assert error(without) < error(whole) - 0.05
 
 
+def test_ranks_that_once_shared_a_core_do_not_count():
+    made = records()
+    before = cluster.findings(run_of(made))[0].figures["rows"]
+    paced = next(r for r in made if r.cell.mode == "replicas").measurements["paced"]
+    crowded = [{**row, "paced_s": [2 * s for s in row["paced_s"]]} for row in paced]
+    after = cluster.findings(run_of(changed(made, "replicas", paced=[*crowded, *paced])))[0].figures["rows"]
+    assert after == before
+
+
 def test_memory_that_every_step_takes_from_the_system_is_part_of_the_model():
     made = records(truth=Truth(page=0.4e-9))  # 0.4 s for a gigabyte
     (found,) = cluster.findings(run_of(made))

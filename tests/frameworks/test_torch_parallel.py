@@ -263,7 +263,24 @@ def test_data_parallel_sums_every_gradient_once(pool: Ranks):
     assert bytes_by_kind(traffic) == {"all_reduce": parameters}
     assert {t.ranks for t in traffic} == {2}
     assert (held.parameters, held.gradients, held.optimizer) == (parameters, parameters, parameters)
+    assert held.buffers == parameters  # a second copy of the gradients, in buckets
     assert facts["sharded share"] == 0.0 and facts["backend"] == "gloo"
+
+
+def test_the_buckets_are_those_that_torch_tells_of(pool: Ranks):
+    counted, logged = pool.run(buckets, 2)[0]
+    assert counted == sum(logged) > 0
+
+
+def buckets(membership: Membership) -> tuple[int, list[int]]:
+    runner = make(membership, "bert", "data")
+    try:
+        counted = runner.held(given(twin_of("bert"))[1]).buffers
+        logged = runner.engine.wrapped._get_ddp_logging_data()
+        assert logged["gradient_as_bucket_view"] == 0
+        return counted, [int(size) for size in logged["bucket_sizes"].split(", ")]
+    finally:
+        runner.leave()
 
 
 def test_batch_norm_is_synchronised_by_a_gather_and_a_sum_per_layer(pool: Ranks):

@@ -24,7 +24,7 @@ def conduct(folder: Path, verb: str) -> dict:
     with agents.gathered(where) as others:
         launcher = LocalLauncher(
             INFO,
-            Options(timeout=10),
+            Options(timeout=5),
             folder,
             "",
             Silent(),

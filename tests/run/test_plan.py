@@ -67,7 +67,7 @@ def test_a_folder_that_holds_anything_is_left_alone(tmp_path):
 
 
 def test_resume_runs_only_what_is_missing_or_failed(tmp_path):
-    run, folder = execute("xor", ["graph", "training"], QUICK, folder=tmp_path / "run")
+    run, folder = execute("xor", ["code", "training"], QUICK, folder=tmp_path / "run")
     assert {r.outcome for r in run.records} == {Outcome.OK} and len(run.records) == 4
     first, second, *trained = run.records
     crashed = second.model_copy(update={"outcome": Outcome.CRASHED, "message": "died"})
@@ -82,12 +82,12 @@ def test_resume_runs_only_what_is_missing_or_failed(tmp_path):
 
 def test_a_resumed_group_knows_which_of_its_cells_have_ended(tmp_path, monkeypatch):
     """Even where a study then brings nothing, no record that stands is lost."""
-    run, folder = execute("xor", ["graph"], QUICK, folder=tmp_path / "run")
+    run, folder = execute("xor", ["code"], QUICK, folder=tmp_path / "run")
     first, second = run.records
     run.model_copy(update={"records": (first,)}).save(folder)
     seen = []
 
-    class Nothing(type(load_study("graph"))):
+    class Nothing(type(load_study("code"))):
         def conduct(self, group, crew):
             seen.append(group)
             return iter(())

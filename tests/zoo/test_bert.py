@@ -72,7 +72,9 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module", params=["gelu", "gelu_new", "relu"])
+@pytest.fixture(
+    scope="module", params=["gelu", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gelu_new", "relu"))]
+)
 def classifier(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("classifier")
     config = transformers.BertConfig(**TINY, hidden_act=request.param, num_labels=3)

@@ -372,7 +372,9 @@ def test_a_fold_that_is_not_there_is_refused():
 # --- training --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("twin", [LSTM[0], GRU[0]], ids=["lstm", "gru"])
+@pytest.mark.parametrize(
+    "twin", [pytest.param(LSTM[0], id="lstm"), pytest.param(GRU[0], id="gru", marks=pytest.mark.slow)]
+)
 def test_four_epochs_of_the_tiny_recipe_reach_the_goal_on_a_fold(twin):
     """The promise is kept with room to spare; the training engine has tests of its own."""
     torch.manual_seed(0)

@@ -22,6 +22,8 @@ OURS = {"lstm": lstm_torch.LSTM, "gru": gru_torch.GRU}
 JAX = {"lstm": lstm_jax.LSTM, "gru": gru_jax.GRU}
 THEIRS = {"lstm": nn.LSTM, "gru": nn.GRU}
 KINDS = tuple(TWIN)
+ONE_KIND = ("lstm", pytest.param("gru", marks=pytest.mark.slow))
+"""For what both kinds share."""
 SHAPES = [(1, False), (2, False), (1, True), (3, True)]  # (layers, bidirectional)
 FEATURES, HIDDEN, TIME = 3, 5, 7
 LENGTHS = torch.tensor([7, 1, 4, 6])
@@ -175,7 +177,7 @@ def test_both_sides_have_the_same_dropout_layers_and_none_after_the_last(kind):
 
 
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ONE_KIND)
 def test_second_derivatives_and_gradients_of_each_example(kind, dtype):
     twin = small(TWIN[kind], hidden=6, layers=2, bidirectional=True)
     (batch,) = twin.batches(twin.config, Size(batch=3, dims={"time": 6}), 0, 1)
@@ -197,7 +199,7 @@ def test_second_derivatives_and_gradients_of_each_example(kind, dtype):
     assert distance(("torch", "per_sample"), ("jax", "per_sample")) < bound
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ONE_KIND)
 def test_compiled_it_is_one_graph_with_the_eager_result(kind):
     torch.compiler.reset()
     twin = small(TWIN[kind], hidden=6, layers=2, bidirectional=True)

@@ -101,7 +101,10 @@ def solved(name, dtype, seed, data=""):
     return twin, ds, found
 
 
-@pytest.mark.parametrize(("name", "seed"), [("svm", 0), ("svm/linear", 0), ("svm/regressor", 0), ("svm", 1)])
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [("svm", 0), ("svm/linear", 0), ("svm/regressor", 0), pytest.param("svm", 1, marks=pytest.mark.slow)],
+)
 def test_the_goal_is_reached_on_both_sides(name, seed):
     twin, ds, found = solved(name, "float32", seed)
     scores = {

@@ -92,7 +92,9 @@ def names(settings):
 
 
 @pytest.mark.parametrize(
-    "class_weight", [None, pytest.param("balanced", marks=pytest.mark.slow), [1.0, 2.5]], ids=str
+    "class_weight",
+    [pytest.param(None, marks=pytest.mark.slow), pytest.param("balanced", marks=pytest.mark.slow), [1.0, 2.5]],
+    ids=str,
 )
 @pytest.mark.parametrize("settings", KERNELS, ids=names)
 @pytest.mark.parametrize("side", SIDES)
@@ -187,7 +189,7 @@ def test_coupled_probabilities_minimise_what_wu_lin_and_weng_state(side):
         assert objective(p + 1e-4 * step) > objective(p)
 
 
-@pytest.mark.parametrize("C", [0.1, 3.0])
+@pytest.mark.parametrize("C", [0.1, pytest.param(3.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("solver", "loss"), [("dual", "hinge"), ("dual", "squared_hinge"), ("primal", "squared_hinge")]
 )

@@ -5,8 +5,9 @@ several ranks goes in. Beside the keys that every cell of the study has, ``repli
 
 - ``local_gradients``: as one of ``local_steps``, without the optimizer's part;
 - ``new_memory``, of ``single`` too: ``seconds`` until the system has given so many ``bytes`` to every rank;
-- ``paced``: a collective after some work: ``kind``, ``bytes``, ``ranks``, samples ``work_s`` of the work alone,
-  ``paced_s`` of both;
+- ``paced``: a collective after some work, each several times: ``kind``, ``bytes``, ``ranks``, ``pace_s`` that
+  the work should take (left out where there was one of each), samples ``work_s`` of the work alone, ``paced_s``
+  of both;
 
 and a strategy ``sharded_work`` (share of the FLOPs in sharded layers; without it, that of the parameters)
 and ``most_ranks`` (more devices cannot share the model).
@@ -123,7 +124,7 @@ def _machine(
         by_kind.setdefault((row["kind"], row["ranks"]), []).append((row["bytes"], fmean(row["seconds"])))
     laws = {key: collectives.fit(*zip(*points, strict=True)) for key, points in by_kind.items()}
     network = Measured(laws)
-    waits = [_wait(row, network) for row in known.get("paced", []) if laws]
+    waits = _waits(known.get("paced", []), network) if laws else []
     update = _update(steps, known.get("local_gradients"), page)
     cores = (host.get("usable_cores") or host.get("cores") or 1) * machines_of(replicas)
     faster = single_s / compute(replicas.cell.size.batch)
@@ -164,6 +165,15 @@ def _update(steps: Sequence[tuple[int, float]], gradients: Mapping[str, Json] | 
         return 0.0
     whole = next(seconds for batch, seconds in steps if batch == gradients["batch"])
     return max(whole - _computing(gradients, page), 0.0)
+
+
+def _waits(rows: Sequence[Mapping[str, Json]], network: Measured) -> list[tuple[float, float]]:
+    """Of each pace the least that was seen: ranks that shared a core for a while computed in turn."""
+    found: dict[float, tuple[float, float]] = {}
+    for row in rows:
+        pace, made = row.get("pace_s", fmean(row["work_s"])), _wait(row, network)
+        found[pace] = min(made, found.get(pace, made), key=lambda wait: wait[1])
+    return list(found.values())
 
 
 def _wait(row: Mapping[str, Json], network: Measured) -> tuple[float, float]:

@@ -118,7 +118,8 @@ class ThisMachine:
     """The host that is always there."""
 
     def __init__(self) -> None:
-        self.machine, self.cores = machine_id(), usable_cores()
+        self.machine = machine_id()
+        self.cores: Sequence[int] = usable_cores()
 
     def start(self, environment: Mapping[str, str], cores: Sequence[int], log: Path) -> Process:
         return LocalProcess(environment, cores, log)

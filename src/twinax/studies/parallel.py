@@ -32,7 +32,7 @@ LONG_S = 0.3  # a turn of this many seconds is long enough
 REPLAYED = 5  # how often a strategy's collective is repeated alone
 IN_A_ROW = 8  # so many small collectives in a row are timed to calibrate: some wait for a core
 ROW = 1 << 22  # and as many of the larger ones as have so many bytes together
-IN_RHYTHM = 20  # and so many that come after some work
+IN_RHYTHM = 12  # and so many that come after some work, each of the times that this is done
 SIZES = {"quick": (1 << 12, 1 << 18, 1 << 22, 1 << 25), "full": (1 << 12, 1 << 16, 1 << 20, 1 << 22, 1 << 25)}
 """Bytes of the collectives that the cost model is calibrated with; the largest are beyond any cache."""
 PACES_S = (0.001, 0.004, 0.016)
@@ -199,28 +199,36 @@ def replicas(crew: Crew, cell: Cell) -> dict[str, Json]:
     worker = with_weights(crew, cell)
     crew.say(f"{cell.side}, {cell.ranks} ranks: collectives alone")
     worker.call("join")
+    in_rhythm = paced(worker, cell)  # at three times: two ranks may share a core for a while
     rows = []
     for kind in CALIBRATED:
         for size in SIZES[how]:
             arrays = max(1, min(IN_A_ROW, ROW // size))
             each = [together / arrays for together in replayed(worker, kind, size, cell.ranks, arrays)]
             rows.append({"kind": kind, "bytes": size, "ranks": cell.ranks, "seconds": each})
-    in_rhythm = []
-    for work_s in PACES_S:
-        answer = worker.call("paced", work_s=work_s, count=IN_RHYTHM)
-        times = {"work_s": slowest(answer, "work_s"), "paced_s": slowest(answer)}
-        in_rhythm.append({"kind": "all_reduce", "bytes": SMALL, "ranks": cell.ranks, **times})
+    in_rhythm += paced(worker, cell)
     share = max(cell.size.batch // cell.ranks, 1)
     batches = sorted({max(share // 2, 1), share, cell.size.batch})
     steps = [alone(crew, cell, "step", batch) for batch in batches]
+    gradients = alone(crew, cell, "grad", share)
     return {
         "threads": steps[0]["threads"],
         "local_steps": steps,
-        "local_gradients": alone(crew, cell, "grad", share),
+        "local_gradients": gradients,
         "collectives": rows,
-        "paced": in_rhythm,
+        "paced": [*in_rhythm, *paced(worker, cell)],
         "new_memory": new_memory(worker),
     }
+
+
+def paced(worker: Worker, cell: Cell) -> list[dict[str, Json]]:
+    """Small all-reduces, each after some work."""
+    rows = []
+    for work_s in PACES_S:
+        answer = worker.call("paced", work_s=work_s, count=IN_RHYTHM)
+        times = {"work_s": slowest(answer, "work_s"), "paced_s": slowest(answer)}
+        rows.append({"kind": "all_reduce", "bytes": SMALL, "ranks": cell.ranks, "pace_s": work_s, **times})
+    return rows
 
 
 def new_memory(worker: Worker) -> dict[str, Json]:
