@@ -210,7 +210,7 @@ def records(side: str = "torch", truth: Truth | None = None, ranks: tuple[int, .
                 "held": it.held(strategy, n)[0],
                 "others_held": it.held(strategy, n)[1:],
                 "micro_batches": MICRO if strategy == "pipeline" else None,
-                "sharded_share": SHARE if strategy == "tensor" else None,
+                "sharded_share": {"tensor": SHARE, "fully_sharded": 1.0}.get(strategy),
             }
             made.append(record(side, strategy, n, **measured))
     return made

@@ -295,6 +295,17 @@ def test_thousands_of_devices_are_predicted_at_once():
     assert found[1].figures["devices"] == 4096 and "4,096 devices" in found[1].title
 
 
+def test_jax_scatters_gradients_on_accelerators_and_sums_them_whole_on_cpus():
+    """The same law for both sides: full sharding then costs what it costs PyTorch."""
+
+    def communication(device: dict[str, float]) -> float:
+        told = cluster.findings(run_of(records("jax"), {**H100, "device": device}))[1].figures
+        return next(r for r in curve(told, "fully_sharded", "strong") if r["devices"] == 8)["communication_s"]
+
+    whole, split = communication({"memory_bytes": 80e9}), communication({**H100["device"]})
+    assert split < 0.8 * whole
+
+
 def test_an_odd_node_has_no_tensor_pairs_that_cross_it():
     stated = Cluster.model_validate({**H100, "nodes": 4, "devices_per_node": 6})
     found = cluster.findings(run_of(records(), stated.model_dump()))[1].figures

@@ -20,6 +20,7 @@ from twinax.measure.cost_model import (
     expected_traffic,
     mixed,
     predict,
+    scattered,
     traffic,
 )
 
@@ -254,6 +255,26 @@ def test_memory_is_that_of_the_papers():
     assert held("pipeline", micro_batches=4).total == pytest.approx(22e9 / 8)
     mixed = held("data_tensor", tensor_ranks=4)
     assert mixed.activations == pytest.approx(6e9 / 2 * (0.2 + 0.8 / 4))
+
+
+def test_on_accelerators_sums_of_sharded_gradients_are_scattered():
+    statistics = Message("all_reduce", 4096, 2, 50)
+    seen = Measurement(
+        16,
+        2,
+        (Message("all_gather", 1e8, 2, 40), statistics, Message("all_reduce", 1e8, 2, 40)),
+        sharded_share=1.0,
+    )
+    made = scattered(seen, 4e9)
+    assert sorted((m.kind, m.bytes, m.count) for m in made.traffic) == [
+        ("all_gather", 1e8, 40),
+        ("all_reduce", 4096, 50),
+        ("reduce_scatter", 1e8, 40),
+    ]
+    assert scattered(replace(seen, sharded_share=0.0), 4e9).traffic[0].kind != "reduce_scatter"
+    fast = machine(overlap=True)
+    slow, quick = (predict("fully_sharded", MODEL, s, fast, batch=512, ranks=512) for s in (seen, made))
+    assert quick.step_s < slow.step_s  # they hide behind the backward pass, and send half the bytes
 
 
 def test_the_fullest_stage_of_an_uneven_pipeline_counts():

@@ -277,7 +277,7 @@ def best_of(rows: Sequence[Mapping[str, Json]], scaling: str, devices: int) -> d
 
 def _curves(known: Calibration, cluster: Cluster, machine: Machine, scaling: str) -> Iterator[dict[str, Json]]:
     """Every strategy at every size; ``why`` says what speaks against it."""
-    for strategy, seen in _known_strategies(known):
+    for strategy, seen in _known_strategies(known, cluster):
         for devices in sizes(cluster):
             batch = known.model.batch * (devices if scaling == "weak" else 1)
             found = [
@@ -289,12 +289,14 @@ def _curves(known: Calibration, cluster: Cluster, machine: Machine, scaling: str
                 yield {"scaling": scaling, **min(able, key=_step)}
 
 
-def _known_strategies(known: Calibration) -> Iterator[tuple[str, Measurement]]:
+def _known_strategies(known: Calibration, cluster: Cluster) -> Iterator[tuple[str, Measurement]]:
     """Each strategy that worked, at the most ranks on which it did; the mixed one is made of two."""
     latest = {
         r.cell.mode: measurement(r, known.model) for r in sorted(known.strategies, key=lambda r: r.cell.ranks)
     }
     for strategy, seen in latest.items():
+        if strategy == "fully_sharded" and known.side == "jax" and cluster.device.flops is not None:
+            seen = cost_model.scattered(seen, known.model.held.gradients)
         if strategy != "data_tensor":
             yield strategy, seen
     if "tensor" in latest and "data" in latest:

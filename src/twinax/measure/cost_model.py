@@ -242,6 +242,22 @@ def mixed(data: Measurement, tensor: Measurement) -> Measurement:
     return replace(tensor, traffic=(*tensor.traffic, *apart))
 
 
+def scattered(seen: Measurement, gradients: float) -> Measurement:
+    """Full sharding as accelerators do it: sums of sharded gradients are scattered, where a CPU sums them whole.
+
+    XLA's compilers for GPUs and TPUs make a reduce-scatter of a sum of which each rank takes its part; its CPU
+    backend does not. The largest sums are taken for those of the ``gradients``, up to as many bytes as are
+    sharded.
+    """
+    left, traffic = seen.sharded_share * gradients, []
+    for m in sorted(seen.traffic, key=lambda m: -m.bytes):
+        if m.kind == "all_reduce" and left > 0:
+            left -= m.bytes * m.count
+            m = replace(m, kind="reduce_scatter")
+        traffic.append(m)
+    return replace(seen, traffic=tuple(traffic))
+
+
 # --- a step ----------------------------------------------------------------------------------------
 
 
