@@ -243,7 +243,7 @@ def mixed(data: Measurement, tensor: Measurement) -> Measurement:
 
 
 def scattered(seen: Measurement, gradients: float) -> Measurement:
-    """Full sharding as accelerators do it: sums of sharded gradients are scattered, where a CPU sums them whole.
+    """Full sharding as accelerators do it: what a CPU sums whole is scattered.
 
     XLA's compilers for GPUs and TPUs make a reduce-scatter of a sum of which each rank takes its part; its CPU
     backend does not. The largest sums are taken for those of the ``gradients``, up to as many bytes as are
