@@ -137,7 +137,15 @@ def test_what_batch_norm_over_parts_changes_is_said():
     local, pipeline = of("batch_norm", made)
     assert "each rank's share moves the loss by 2 % and the gradients by 31 %" in local.title
     assert "each micro-batch moves the loss by 0.1 % and the gradients by 50 %" in pipeline.title
-    assert local.figures["loss"] == 0.02 and local.evidence == (made[2].cell.id,)
+    assert local.figures["rows"][0]["loss"] == 0.02 and local.evidence == (made[2].cell.id,)
+
+
+def test_cells_in_which_batch_norm_changes_as_much_are_told_of_together():
+    gap = {"loss": 0.02, "gradients": 0.31}
+    made = [strategy(side, "data_local", parity=proof(batch_norm_gap=gap)) for side in ("torch", "jax")]
+    found = one("batch_norm", [single("torch"), single("jax"), *made])
+    assert found.title.startswith("PyTorch data parallel, BatchNorm local on 2 ranks and JAX data parallel")
+    assert [row["side"] for row in found.figures["rows"]] == ["torch", "jax"]
 
 
 def test_a_gap_that_is_no_number_is_not_called_nothing():

@@ -97,26 +97,37 @@ def called(record: Record) -> str:
 
 
 def _batch_norm(records: Sequence[Record]) -> list[Finding]:
-    """What normalising over less than the batch changes: it is another function of the same weights."""
-    found = []
+    """What normalising over less than the batch changes: it is another function of the same weights.
+
+    Cells in which it changes as much are told of together: the sides agree, and often any number of ranks.
+    """
+    alike: dict[str, list[Record]] = {}
     for record in records:
         gap = record.measurements.get("parity", {}).get("batch_norm_gap")
         if not gap or None in gap.values():  # what is no number is a mismatch, and told there
             continue
         parts = "each rank's share" if record.cell.mode == "data_local" else "each micro-batch"
-        found.append(
-            Finding(
-                kind="batch_norm",
-                title=f"{called(record)}: BatchNorm over {parts} moves the loss by "
-                f"{words.percent(gap['loss'])} and the gradients by "
-                f"{words.percent(gap['gradients'])} of their norm from BatchNorm over the whole batch.",
-                verdict="differs",
-                severity="note",
-                evidence=(record.cell.id,),
-                figures={"side": record.cell.side, "strategy": record.cell.mode, "where": where(record), **gap},
-            )
+        said = (
+            f"BatchNorm over {parts} moves the loss by {words.percent(gap['loss'])} and the gradients by "
+            f"{words.percent(gap['gradients'])} of their norm from BatchNorm over the whole batch."
         )
-    return found
+        alike.setdefault(said, []).append(record)
+    return [
+        Finding(
+            kind="batch_norm",
+            title=f"{words.listing(list(map(called, same)))}: {said}",
+            verdict="differs",
+            severity="note",
+            evidence=tuple(r.cell.id for r in same),
+            figures={"rows": [_gap(r) for r in same]},
+        )
+        for said, same in alike.items()
+    ]
+
+
+def _gap(record: Record) -> dict[str, Json]:
+    who = {"side": record.cell.side, "strategy": record.cell.mode, "where": where(record)}
+    return {**who, **record.measurements["parity"]["batch_norm_gap"]}
 
 
 def seconds(record: Record, name: str = "step_s") -> float | None:
