@@ -208,16 +208,16 @@ CASES = [
     ("xor", "data", "adamw"),
     ("xor", "fully_sharded", "sgd"),
     ("xor", "tensor", "adamw"),
-    ("encoder_pair", "data", "sgd"),
     ("encoder_pair", "fully_sharded", "adamw"),
     ("encoder_pair", "data_tensor", "sgd"),
     ("equinox_pair", "data", "sgd"),
-    ("equinox_pair", "tensor", "adamw"),
     ("functions_pair", "fully_sharded", "adamw"),
     ("functions_pair", "data_tensor", "sgd"),
     *(
         pytest.param(*case, marks=pytest.mark.slow)
         for case in [
+            ("encoder_pair", "data", "sgd"),
+            ("equinox_pair", "tensor", "adamw"),
             ("bert", "data", "sgd"),
             ("bert", "fully_sharded", "adamw"),
             ("bert", "data_tensor", "adamw"),

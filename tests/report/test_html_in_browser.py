@@ -76,7 +76,13 @@ def console(browser) -> list[str]:
     return [entry["message"] for entry in browser.get_log("browser")]
 
 
-@pytest.mark.parametrize("name", MAKERS)
+LIKE_FULL = ("only_torch", "interrupted", "crashed")
+"""Reports that have fewer charts of the same kinds."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LIKE_FULL else []) for n in MAKERS]
+)
 def test_charts_are_drawn_without_a_word_on_the_console(browser, pages: Path, name: str) -> None:
     visit(browser, (pages / f"{name}.html").as_uri())
     plots, drawn = browser.execute_script(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from twinax.errors import BadInput, FrameworkMissing, RunError, TwinaxError
@@ -66,28 +68,34 @@ def test_a_folder_that_holds_anything_is_left_alone(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_resume_runs_only_what_is_missing_or_failed(tmp_path):
-    run, folder = execute("xor", ["code", "training"], QUICK, folder=tmp_path / "run")
-    assert {r.outcome for r in run.records} == {Outcome.OK} and len(run.records) == 4
-    first, second, *trained = run.records
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A run of two groups."""
+    return execute("xor", ["training", "parity"], QUICK, folder=tmp_path_factory.mktemp("ended") / "run")
+
+
+def test_resume_runs_only_what_is_missing_or_failed(ended, tmp_path):
+    run, folder = ended[0], shutil.copytree(ended[1], tmp_path / "run")
+    assert {r.outcome for r in run.records} == {Outcome.OK} and len(run.records) > 3
+    first, second, *others = run.records
     crashed = second.model_copy(update={"outcome": Outcome.CRASHED, "message": "died"})
-    run.model_copy(update={"records": (first, crashed, *trained)}).save(folder)
+    run.model_copy(update={"records": (first, crashed, *others)}).save(folder)
 
     again, _ = execute("", [], Options(), resume=folder)
     assert {r.outcome for r in again.records} == {Outcome.OK}
-    assert [r for r in again.records if r.cell.study == "training"] == trained  # not run again
+    assert [r for r in again.records if r.cell.study == "parity"] == others  # not run again
     assert again.record(second.cell).message == ""
     assert Run.load(folder) == again
 
 
-def test_a_resumed_group_knows_which_of_its_cells_have_ended(tmp_path, monkeypatch):
+def test_a_resumed_group_knows_which_of_its_cells_have_ended(ended, tmp_path, monkeypatch):
     """Even where a study then brings nothing, no record that stands is lost."""
-    run, folder = execute("xor", ["code"], QUICK, folder=tmp_path / "run")
-    first, second = run.records
-    run.model_copy(update={"records": (first,)}).save(folder)
+    run, folder = ended[0], shutil.copytree(ended[1], tmp_path / "run")
+    first, second, *others = run.records
+    run.model_copy(update={"records": (first, *others)}).save(folder)
     seen = []
 
-    class Nothing(type(load_study("code"))):
+    class Nothing(type(load_study("training"))):
         def conduct(self, group, crew):
             seen.append(group)
             return iter(())

@@ -69,7 +69,7 @@ def drawn(kind, rows, queries, features, seed):
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("metric", METRICS)
-@settings(max_examples=int(os.environ.get("TWINAX_EXAMPLES", "10")), deadline=None)
+@settings(max_examples=int(os.environ.get("TWINAX_EXAMPLES", "6")), deadline=None)
 @given(
     kind=st.sampled_from(["normal", "grid", "duplicated"]),
     rows=st.sampled_from([5, 33, 300]),

@@ -24,7 +24,8 @@ THEIRS = {"lstm": nn.LSTM, "gru": nn.GRU}
 KINDS = tuple(TWIN)
 ONE_KIND = ("lstm", pytest.param("gru", marks=pytest.mark.slow))
 """For what both kinds share."""
-SHAPES = [(1, False), (2, False), (1, True), (3, True)]  # (layers, bidirectional)
+SHAPES = [(1, False), pytest.param(2, False, marks=pytest.mark.slow), (1, True), (3, True)]
+"""Layers, and whether there are two directions."""
 FEATURES, HIDDEN, TIME = 3, 5, 7
 LENGTHS = torch.tensor([7, 1, 4, 6])
 

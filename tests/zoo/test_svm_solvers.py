@@ -80,9 +80,9 @@ def spread(weights, x):
 KERNELS = [
     {"kernel": "linear"},
     {"kernel": "rbf"},
-    {"kernel": "rbf", "C": 30.0, "gamma": 0.7},
+    pytest.param({"kernel": "rbf", "C": 30.0, "gamma": 0.7}, marks=pytest.mark.slow),
     {"kernel": "poly", "coef0": 1.0, "gamma": 0.1},
-    {"kernel": "poly", "degree": 2, "coef0": 0.5, "gamma": 0.3},
+    pytest.param({"kernel": "poly", "degree": 2, "coef0": 0.5, "gamma": 0.3}, marks=pytest.mark.slow),
     {"kernel": "sigmoid", "gamma": 0.02, "coef0": 0.1},
 ]
 

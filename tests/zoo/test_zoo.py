@@ -60,8 +60,18 @@ def test_presets_and_draws(name):
     assert set(twin.inputs) <= set(batches[0])
 
 
+COSTLY = ("resnet50", "bert/encoder")
+"""Those that take long to compile, and of which another case runs."""
+
+
 # without BatchNorm, and with dropout off, both modes are the same
-@pytest.mark.parametrize(("name", "train"), [(name, False) for name in SMALL] + [("resnet50", True)])
+@pytest.mark.parametrize(
+    ("name", "train"),
+    [
+        *(pytest.param(name, False, marks=[pytest.mark.slow] if name in COSTLY else []) for name in SMALL),
+        ("resnet50", True),
+    ],
+)
 def test_both_sides_compute_the_same(name, train):
     twin = small(zoo.resolve(name), **SMALL[name])
     # BatchNorm over few pixels is the worst conditioned of all of this
