@@ -171,7 +171,8 @@ def records(side: str = "torch", truth: Truth | None = None, ranks: tuple[int, .
     single = it.timed(whole, "single") | {"new_memory": {"bytes": MIB, "seconds": it.samples(it.page * MIB)}}
     alone = HELD if side == "torch" else COMPILED
     made = [record(side, "single", 1, **single, flops=3e10, peak_flops=1.5e11, held=alone)]
-    made.append(record(side, "tensor", 1, **it.timed(whole + it.engine / cores, "tensor"), sharded_share=SHARE))
+    added = it.engine / cores if side == "jax" else it.engine  # PyTorch's is one thread's work
+    made.append(record(side, "tensor", 1, **it.timed(whole + added, "tensor"), sharded_share=SHARE))
     if side == "torch":
         made.append(
             record(side, "data", 1, **it.timed(whole, "data"), held={**HELD, "buffers": HELD["gradients"]})

@@ -81,12 +81,13 @@ def test_a_machine_that_contradicts_is_told():
     assert all(row["error"] < -0.15 for row in found.figures["rows"] if row["strategy"] != "pipeline")
 
 
-def test_what_ranks_wait_and_engines_add_is_part_of_the_model():
+@pytest.mark.parametrize("side", ["torch", "jax"])
+def test_what_ranks_wait_and_engines_add_is_part_of_the_model(side):
     def error(made: list[Record]) -> float:
         rows = cluster.findings(run_of(made))[0].figures["rows"]
         return next(row["error"] for row in rows if row["strategy"] == "tensor")
 
-    whole = records()
+    whole = records(side)
     assert abs(error(whole)) < 0.08
     assert error(changed(whole, "replicas", paced=None)) < error(whole) - 0.05
     without = [r for r in whole if (r.cell.mode, r.cell.ranks) != ("tensor", 1)]

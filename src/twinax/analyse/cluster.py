@@ -12,7 +12,14 @@ from statistics import median
 
 from twinax.analyse import words
 from twinax.analyse.base import Finding
-from twinax.analyse.cluster_calibration import Calibration, calibrate, held_by, measurement, undisturbed
+from twinax.analyse.cluster_calibration import (
+    COMPILED,
+    Calibration,
+    calibrate,
+    held_by,
+    measurement,
+    undisturbed,
+)
 from twinax.measure import cost_model
 from twinax.measure.collectives import Link, Measured, Stated
 from twinax.measure.cost_model import Held, Machine, Measurement, Prediction
@@ -200,11 +207,12 @@ def device(known: Calibration, cluster: Cluster) -> Machine | str:
             return "the rate of a large matrix product was not measured here, so that device.flops says nothing"
         faster = cluster.device.flops / peak
     here = near.scaled(known.seconds / whole / faster)
+    engine = here.engine if known.side in COMPILED else near.scaled(1 / faster).engine
     inside, between = cluster.inside, cluster.between or cluster.inside
     return Machine(
         compute=here.compute,
         update=here.update,
-        engine=here.engine,
+        engine=engine,
         network=Stated(
             cluster.devices_per_node,
             Link(inside.latency_s, inside.bandwidth_bytes_s),

@@ -27,6 +27,11 @@ from twinax.measure.cost_model import NOTHING, Held, Machine, Measurement, Model
 from twinax.records import Json, Outcome, Record
 
 NOT_STRATEGIES = ("single", "replicas")
+COMPILED = ("jax",)
+"""Sides whose engines are a part of the compiled program: with a share of the machine slowed as the step is.
+
+PyTorch's hooks and dispatch are Python's: one thread, as fast with one core as with two.
+"""
 FEW = 1e-9  # seconds; no clock tells less apart
 KEPT = 32 << 20
 """Bytes up to which glibc keeps a block that is freed (``M_MMAP_THRESHOLD`` grows no further, mallopt(3))."""
@@ -133,8 +138,7 @@ def _machine(
         compute=compute,
         network=network,
         update=update,
-        # with a share of the machine each rank's engine is slowed as its step is
-        engine={record.cell.mode: _engine(record, whole) / faster for record in alone},
+        engine={r.cell.mode: _engine(r, whole) / (faster if r.cell.side in COMPILED else 1) for r in alone},
         wait=collectives.fit(*zip(*waits, strict=True)) if waits else NOTHING,
         longest=max((work for work, _ in waits), default=0.0),
         crowding=max(1.0, replicas.cell.ranks * known.get("threads", 1) / cores),
