@@ -431,5 +431,6 @@ def write_atomically(file: Path, data: bytes) -> None:
             os.unlink(temporary)
         raise DiskFull(
             f"{file} could not be written: {error.strerror}.",
-            "Make room or choose another folder with -o; what was written before is intact.",
+            "What was written before is intact: make room, and go on with --resume (or `twinax report`, where "
+            "all was measured), or choose another folder with -o.",
         ) from error

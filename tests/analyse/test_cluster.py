@@ -296,6 +296,14 @@ def test_thousands_of_devices_are_predicted_at_once():
     assert found[1].figures["devices"] == 4096 and "4,096 devices" in found[1].title
 
 
+def test_what_did_not_run_here_is_told_where_it_is_predicted_fastest():
+    rows = cluster.findings(run_of(records(), H100))[1].figures["curves"]
+    assert {r["strategy"] for r in rows if not r["ran"]} == {"data_tensor"}
+    best = next(r for r in rows if r["strategy"] == "data_tensor")
+    error = {"median": 0.1, "worst": 0.2, "bytes": None}
+    assert "data × tensor (made of its two parts: it did not run here)" in cluster._told("weak", best, error)
+
+
 def test_jax_scatters_gradients_on_accelerators_and_sums_them_whole_on_cpus():
     """The same law for both sides: full sharding then costs what it costs PyTorch."""
 

@@ -108,6 +108,12 @@ def test_without_any_proof_nothing_is_claimed():
     assert found.title == "No strategy was proved: PyTorch data parallel on 2 ranks (crashed)."
 
 
+def test_parameters_that_nothing_depends_on_are_named():
+    alone = [single(side, unproved=["spare.weight"]) for side in ("torch", "jax")]
+    found = one("parallel_parity", [*alone, strategy("torch", "data")])
+    assert found.title.count("spare.weight") == 1 and "nothing is proved of spare.weight" in found.title
+
+
 def test_what_crashed_is_named_beside_a_mismatch():
     wrong = failed("jax", "data", Outcome.MISMATCH, "Gradients differ.", parity=proof(1e-3, failed=True))
     broken = failed("jax", "pipeline", Outcome.CRASHED, "It died.")
@@ -168,7 +174,7 @@ def test_scaling_is_against_one_device_of_the_same_side():
     assert two["weak_step_s"] == pytest.approx(0.5) and two["weak"] == pytest.approx(0.2 / 0.5)
     assert four["strong"] == pytest.approx(0.2 / 0.125)
     assert two["communication_share"] == pytest.approx(0.25)
-    assert found.verdict == "data" and "on up to 4 ranks is data parallel on 4 ranks with 125 ms" in found.title
+    assert found.verdict == "data" and "data parallel on 4 ranks is fastest with 125 ms" in found.title
     assert "takes 200 ms on one device" in found.title and "2 cores" in found.title
 
 
@@ -203,6 +209,12 @@ def test_ranks_that_have_a_machine_each_are_not_said_to_share_one(machines, said
     spread = strategy("torch", "data", 4).model_copy(update={"environment": {"machines": machines}})
     title = one("parallel_step", [single("torch"), spread]).title
     assert (said in title) if said else ("cores" not in title)
+
+
+@pytest.mark.parametrize(("step", "said"), [(0.3, True), (0.1, False)])
+def test_that_no_speed_up_could_be_had_is_not_said_beside_one(step, said):
+    title = one("parallel_step", [single("torch"), strategy("torch", "data", step_s=[step] * 5)]).title
+    assert ("no speed-up could be had" in title) == said and "2 cores" in title
 
 
 def test_a_gpu_run_does_not_blame_the_cores():

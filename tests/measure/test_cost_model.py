@@ -283,6 +283,9 @@ def test_the_fullest_stage_of_an_uneven_pipeline_counts():
     assert found.total == pytest.approx(1.5 * 16e9 / 8 + 6e9 / 8)
     alone = predict("pipeline", MODEL, uneven, machine(), batch=16, ranks=1, micro_batches=4).held
     assert alone.parameters == MODEL.held.parameters  # never more than all
+    model = replace(MODEL, largest=0.25)
+    deep = predict("pipeline", model, SENDS, machine(), batch=64, ranks=64, micro_batches=64).held
+    assert deep.parameters == 0.25 * MODEL.held.parameters  # some stage has the largest
 
 
 def test_what_an_engine_keeps_on_one_rank_it_keeps_on_each():

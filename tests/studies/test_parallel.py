@@ -167,7 +167,8 @@ class Worker:
             error = self.crew.wrong.get((self.cell.side, self.cell.mode), 0.0)
             bad = {"what": "gradients", "path": "fc.weight", "error": error}
             failed = error != 0.0
-            check = {"name": "gradients, adamw", "worst": error, "passed": not failed}
+            check = {"kind": self.crew.kind, "where": "fc.weight", "worst": error, "passed": not failed}
+            check["name"] = f"{self.crew.kind}, adamw"
             names = [check["name"]] if failed else []
             checks = [check] * ((self.cell.side, self.cell.mode) not in self.crew.unproved)
             return {"checks": checks, "mismatches": [bad] * failed, "failed": names, "worst": error}
@@ -194,6 +195,7 @@ class Crew:
         self.batch_norm: bool = how.get("batch_norm", True)
         self.fails: dict[Any, str] = how.get("fails", {})
         self.wrong: dict[Any, float | None] = how.get("wrong", {})
+        self.kind: str = how.get("kind", "gradients")
         self.unproved: list[tuple[str, str]] = how.get("unproved", [])
         self.seconds: dict[str, float] = how.get("seconds", {"torch": 0.01, "jax": 0.02})
         self.diary: list[tuple[str, str, dict[str, Any]]] = []
@@ -327,7 +329,10 @@ def test_a_mismatch_stops_timing_and_the_other_side_goes_on(tmp_path):
     whole = Conducted(tmp_path, wrong={("jax", "fully_sharded"): 3e-4})
     wrong, right = whole.one("jax", "fully_sharded"), whole.one("torch", "fully_sharded")
     assert wrong.outcome is Outcome.MISMATCH
-    assert "fully sharded on 2 ranks" in wrong.message and "gradients of fc.weight" in wrong.message
+    assert (
+        "fully sharded on 2 ranks" in wrong.message and "fc.weight in the gradients is off by" in wrong.message
+    )
+    assert "a mean over examples" in wrong.hint
     assert "3.0e-04" in wrong.message
     assert wrong.measurements["parity"]["failed"] == ["gradients, adamw"]
     assert "step_s" not in wrong.measurements
@@ -336,10 +341,16 @@ def test_a_mismatch_stops_timing_and_the_other_side_goes_on(tmp_path):
     assert whole.one("jax", "tensor").outcome is Outcome.OK
 
 
+def test_where_only_buffers_differ_the_loss_is_not_blamed(tmp_path):
+    wrong = Conducted(tmp_path, wrong={("jax", "pipeline"): 2.5}, kind="buffers").one("jax", "pipeline")
+    assert "fc.weight in the buffers is off by 2.5e+00 of its norm" in wrong.message
+    assert "A buffer that the forward pass changes" in wrong.hint
+
+
 def test_what_is_no_number_does_not_differ_by_nothing(tmp_path):
     wrong = Conducted(tmp_path, wrong={("torch", "tensor"): None}).one("torch", "tensor")
     assert wrong.outcome is Outcome.MISMATCH
-    assert "gradients of fc.weight cannot be compared" in wrong.message and "0.0e+00" not in wrong.message
+    assert "fc.weight in the gradients cannot be compared" in wrong.message and "0.0e+00" not in wrong.message
 
 
 def test_a_proof_that_compared_nothing_is_no_proof(tmp_path):

@@ -119,7 +119,7 @@ def device(
 
 def test_the_first_side_has_nothing_to_be_compared_with(monkeypatch, tmp_path):
     answer = device(monkeypatch, tmp_path, "torch", Device())
-    assert answer == {"batch_norm": True, "across": None}
+    assert answer == {"batch_norm": True, "unproved": [], "across": None}
 
 
 def test_a_reference_holds_what_no_formula_gives(monkeypatch, tmp_path):

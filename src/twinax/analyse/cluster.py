@@ -87,7 +87,9 @@ def _error(known: Calibration) -> Finding:
     )
     said += f", a rank's memory by {_off(figures['bytes'])}" if sizes_off else ""
     wrong = _wrong(figures) or _wrong(figures["bytes"])
-    said += f"; more than {MEDIAN:.0%} or {WORST:.0%}: do not build on it." if wrong else "."
+    said += (
+        f"; more than {words.percent(MEDIAN)} or {words.percent(WORST)}: do not build on it." if wrong else "."
+    )
     return _finding(known.side, "off" if wrong else "fits", said, known.evidence, figures)
 
 
@@ -263,11 +265,12 @@ def _told(scaling: str, best: Mapping[str, Json] | None, error: Mapping[str, Jso
         return f"with {SCALINGS[scaling]} no strategy can be predicted that fits"
     return (
         f"with {SCALINGS[scaling]} ({best['batch']:,}{' in all' if scaling == 'weak' else ''}) "
-        f"{label(best['strategy'])} is predicted fastest on "
+        f"{label(best['strategy'])}{'' if best['ran'] else ' (made of its two parts: it did not run here)'} is "
+        "predicted fastest on "
         f"{words.count(best['devices'], 'device')}: {words.seconds(best['step_s'])} a step "
         f"({_sure(error)} here), {words.three(best['throughput'])} examples/s, "
         f"{words.memory(best['bytes'])} a device "
-        f"({_sure(error['bytes'])})"
+        f"({_sure(error['bytes'])} here)"
     )
 
 
@@ -362,5 +365,6 @@ def _point(
         "throughput": batch / told.step_s,
         "bytes": told.held.total,
         "held": {name: getattr(told.held, name) for name in Held.__dataclass_fields__},
+        "ran": any(record.cell.mode == strategy for record in known.strategies),
         "why": why,
     }

@@ -99,7 +99,9 @@ def _model(side: str, single: Record, alone: Sequence[Record]) -> Model:
     engine = {r.cell.mode: max(held_by(r).kept - held.kept, 0.0) for r in alone if r.measurements.get("held")}
     if side == "jax":  # gradients are the size of the parameters; few of them are there at a time
         held = replace(held, gradients=held.parameters, activations=held.gradients + held.activations)
-    return Model(single.cell.size.batch, held, engine, early_updates=side == "jax")
+    known = single.measurements
+    largest = known.get("largest_parameter_bytes", 0) / (known.get("parameter_bytes") or 1)
+    return Model(single.cell.size.batch, held, largest, engine, early_updates=side == "jax")
 
 
 def _unevenness(record: Record, model: Model) -> float:

@@ -29,7 +29,8 @@ def findings(run: Run) -> list[Finding]:
     strategies = [r for r in records if r.cell.mode != "single"]
     if not records:
         return []
-    found = [_parity(strategies)] if strategies else []
+    singles = [r for r in records if r.cell.mode == "single"]
+    found = [_parity(strategies, singles)] if strategies else []
     found += _batch_norm(strategies)
     for side in run.twin.sides:
         found += _steps(run, side, [r for r in records if r.cell.side == side])
@@ -47,7 +48,12 @@ def _ranks(count: int) -> str:
     return words.count(count, "rank")
 
 
-def _parity(records: Sequence[Record]) -> Finding:
+def _without_gradient(singles: Sequence[Record]) -> list[str]:
+    """Parameters whose gradient is 0 on one device: no output depends on them."""
+    return list(dict.fromkeys(name for r in singles for name in r.measurements.get("unproved", [])))
+
+
+def _parity(records: Sequence[Record], singles: Sequence[Record]) -> Finding:
     """Whether every strategy's step is the single device's."""
     proved = [r for r in records if "parity" in r.measurements]
     wrong = [r for r in proved if r.outcome is Outcome.MISMATCH]
@@ -74,6 +80,8 @@ def _parity(records: Sequence[Record]) -> Finding:
         if proved
         else "No strategy was proved"
     )
+    if idle := _without_gradient(singles):
+        said += f"; nothing is proved of {words.listing(idle)}: the gradient is 0 everywhere"
     if unproved:
         told = [f"{called(r)} ({r.outcome.value.replace('_', ' ')})" for r in unproved]
         said += f"{'; not proved' if proved else ''}: {words.listing(told)}"
@@ -152,20 +160,19 @@ def _steps(run: Run, side: str, records: Sequence[Record]) -> list[Finding]:
     if not timed:
         return []
     best = min(timed, key=lambda row: row["step_s"])
-    cores, ranks = run.host.get("usable_cores", 0), max(row["ranks"] for row in timed)
+    cores = run.host.get("usable_cores", 0)
     crowded = [r for r in records if machines_of(r) < r.cell.ranks]
     shared = ""
     if run.options.device == "cpu" and crowded:
         machines = max(map(machines_of, crowded))
         shared = f" Ranks shared the cores of {machines} machines: some were on the same one."
         if machines == 1:
-            shared = (
-                f" The ranks share this machine's {cores:g} cores, so no speed-up could be had: what is seen "
-                "is what splitting costs."
-            )
+            shared = f" The ranks share this machine's {cores:g} cores"
+            slower = best["step_s"] > base
+            shared += ", so no speed-up could be had: what is seen is what splitting costs." if slower else "."
     title = (
-        f"{words.SIDES[side]}: a step takes {words.seconds(base)} on one device; the fastest strategy on up to "
-        f"{_ranks(ranks)} is {NAMES[best['strategy']]} on {best['where']} with {words.seconds(best['step_s'])}."
+        f"{words.SIDES[side]}: a step takes {words.seconds(base)} on one device; of what ran on several ranks "
+        f"{NAMES[best['strategy']]} on {best['where']} is fastest with {words.seconds(best['step_s'])}."
     )
     busy = any(disturbed(r) for r in records)
     return [

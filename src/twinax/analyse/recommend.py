@@ -176,7 +176,8 @@ def _because(findings: Findings, best: dict[str, Finding | None]) -> list[str]:
 
 
 def _does_not_know(findings: Findings, best: dict[str, Finding | None]) -> list[str]:
-    gaps = [f.title for f in findings.of("cells") if f.severity == "problem"]
+    # that something differs is known
+    gaps = [f.title for f in findings.of("cells") if f.severity == "problem" and f.verdict != "mismatch"]
     gaps += [f.title for f in findings.of("busy_host") if f.verdict == "too busy"]
     parity = findings.one("parity")
     if parity and parity.figures.get("unproved"):

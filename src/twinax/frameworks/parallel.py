@@ -139,7 +139,8 @@ def micro_batches(batch: Arrays, count: int) -> list[Arrays]:
     """
     sizes = {len(array) for array in batch.values()}
     if any(size % count for size in sizes):
-        raise ValueError(f"a batch of {sorted(sizes)} examples does not divide into {count} parts")
+        told = " or ".join(map(str, sorted(sizes)))
+        raise ValueError(f"a batch of {told} examples does not divide into {count} parts")
     return [
         dict(zip(batch, part, strict=True))
         for part in zip(*(np.split(a, count) for a in batch.values()), strict=True)

@@ -86,6 +86,7 @@ class Model:
     Attributes:
         batch: Examples for which it holds ``held``.
         held: Bytes; gradients: of all parameters.
+        largest: Share of the largest parameter in all: no stage of a pipeline that has it holds less.
         engine: Bytes that a strategy's engine keeps on one rank, beyond a plain step.
         early_updates: Whether a weight is updated, and its gradient let go, as soon as that is there (XLA).
             Where gradients are summed over ranks, these wait for each other. ``held`` then counts gradients
@@ -94,6 +95,7 @@ class Model:
 
     batch: int
     held: Held
+    largest: float = 0.0
     engine: Mapping[str, float] = field(default_factory=dict)
     early_updates: bool = False
 
@@ -387,7 +389,8 @@ def _held(
     """Bytes on the fullest rank; ``batch`` is that of one share. GPipe keeps all micro-batches of its stage."""
     whole, activations = model.held, model.held.activations * batch / model.batch
     if strategy == "pipeline":
-        kept, active, gathered = min(seen.unevenness / ranks, 1.0), 1 / ranks, 0.0
+        kept = min(max(seen.unevenness / ranks, model.largest), 1.0)
+        active, gathered = 1 / ranks, 0.0
     elif strategy == "fully_sharded":
         kept, active = 1 / ranks, 1.0
         gathered = max((m.bytes for m in messages if m.kind == "all_gather"), default=0.0)

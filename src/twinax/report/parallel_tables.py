@@ -61,10 +61,10 @@ def steps(findings: Findings) -> Table | None:
     )
     columns = ("Strategy", "Side", "Where", "Batch", "Step", "Speed-up", "Weak efficiency", "Communication")
     note = (
-        "Speed-up: one device's time over this one, for the same global batch. Weak efficiency: the same with "
-        "as many examples on each rank as one device had. Communication: the step's collectives alone, as a "
-        "share of the step (100 % where they would take longer than it). A marked row was timed on a busy "
-        "machine."
+        "Medians. Speed-up: one device's time over this one, for the same global batch. Weak efficiency: the "
+        "same with as many examples on each rank as one device had. Communication: the step's collectives "
+        "alone, as a share of the step (100 % where they would take longer than it). A marked row was timed on "
+        "a busy machine."
     )
     return Table("Time of a training step", columns, rows, (3, 4, 5, 6, 7), note) if rows else None
 
@@ -110,7 +110,8 @@ def memory(findings: Findings) -> Table | None:
         "PyTorch: activations are the tensors kept for the backward pass, buffers DistributedDataParallel's "
         "second copy of the gradients. JAX: XLA tells what a step's temporary buffers need at one time, and "
         "lets each gradient go once its weight is updated; gradients count as far as they have room there, and "
-        "what is left, activations and all that collectives work in, stands under activations."
+        "what is left, activations and all that collectives work in, stands under activations. Optimizer: "
+        "of SGD with momentum, a copy of the parameters; Adam keeps two."
     )
     return Table("Memory of a rank", columns, rows, tuple(range(3, 9)), note) if rows else None
 
@@ -136,8 +137,10 @@ def traffic(findings: Findings) -> Table | None:
         "PyTorch: counted as they are called. JAX: read from the compiled program. Formulas: data parallel "
         "sums every gradient once. Fully sharded: PyTorch gathers every parameter in the forward and again in "
         "the backward pass and scatters every gradient once; JAX gathers once and, on a CPU, sums gradients "
-        "whole. JAX sums the loss with them. What lies above is BatchNorm's and padding, what lies below was "
-        "not needed: rows of an embedding that no token used, parameters kept between the passes."
+        "whole. JAX sums the loss with them. More can be BatchNorm's statistics, padding, which parameters had "
+        "a gradient (DistributedDataParallel must be told to look), or activations that a compiler gathers; "
+        "less can be an embedding whose gradient is sent as activations, a parameter that the loss does not "
+        "depend on, or one that is kept between the passes."
     )
     return Table("What is sent", columns, rows, (4, 5, 6, 7), note) if rows else None
 

@@ -20,6 +20,7 @@ COLOURS = {"torch": "dark_orange3", "jax": "dodger_blue1", "either": "green", "u
 STYLES = {"good": "green", "note": "", "warning": "yellow", "problem": "bold red"}
 SIGNS = {"good": "✓", "note": "·", "warning": "!", "problem": "✗"}
 LONGEST = 190  # characters of one line of advice; the whole text is in the report
+WARNING = 320  # of what warns: its end says what to do
 MOST = 3  # lines of each kind
 ANSWER = 500  # characters of the answer, at most
 PROBED: tuple[Kind, ...] = (
@@ -57,7 +58,12 @@ def show(run: Run, findings: Findings, recommendation: Recommendation, console: 
     for finding in _beside(findings):
         if finding.title in answer and finding.severity in ("good", "note"):
             continue  # where nobody asked which side to choose, the answer is made of findings
-        console.print(_line(SIGNS[finding.severity], finding.title, STYLES[finding.severity]))
+        longest = LONGEST if finding.severity in ("good", "note") else WARNING
+        what_to_do = (
+            finding.figures["hint"] if finding.kind == "cells" and finding.severity == "problem" else ""
+        )
+        text = f"{finding.title} {what_to_do}".strip()
+        console.print(_line(SIGNS[finding.severity], text, STYLES[finding.severity], longest))
     _advise(console, "It does not know", recommendation.does_not_know)
     _advise(console, "What would change it", recommendation.would_change)
 
@@ -171,14 +177,14 @@ def _advise(console: Console, title: str, lines: Iterable[str]) -> None:
         console.print(_line("·", f"{len(shown) - MOST} more in the report", "dim"))
 
 
-def _line(sign: str, text: str, style: str) -> Table:
+def _line(sign: str, text: str, style: str, longest: int = LONGEST) -> Table:
     """A sign and a sentence that wraps beside it, not under it."""
     from rich.table import Table
     from rich.text import Text
 
     line = Table.grid(padding=(0, 1, 0, 0))
     line.add_row(
-        Text(sign, style=style), Text(_shortened(text, LONGEST), style="dim" if style == "dim" else "")
+        Text(sign, style=style), Text(_shortened(text, longest), style="dim" if style == "dim" else "")
     )
     return line
 

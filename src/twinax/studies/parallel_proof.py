@@ -65,7 +65,8 @@ def reference(
     ``other`` is where the other side's lie, "" while there are none: no ratio is shown where they differ.
 
     Returns:
-        Whether the model has BatchNorm, and what differs from the other side.
+        Whether the model has BatchNorm, parameters whose gradient is 0 everywhere (nothing is proved of them),
+        and what differs from the other side.
 
     Raises:
         CellFailed: ``mismatch``; the device's optimizer does not do what its formula says.
@@ -77,13 +78,15 @@ def reference(
         runner.load(start, OPTIMIZERS[name])
         found = runner.evaluate(batch, train=True, step=True)
         held_to_formula(name, start, found)
+    unproved = [name for name, gradient in found.gradients.items() if not np.asarray(gradient).any()]
     files.write(output, found, STORED)
     runner.load(nudge_wide(start, 0))
     floors = rounding(output, start, runner.evaluate(batch, train=True), optimizers)
     Path(output, ROUNDING).write_text(json.dumps(floors))
     for count in parts if batch_norm else ():
         files.write(f"{output}.{count}", in_parts(runner, start, batch, count), STORED)
-    return {"batch_norm": batch_norm, "across": across(output, other, floors) if other else None}
+    differs = across(output, other, floors) if other else None
+    return {"batch_norm": batch_norm, "unproved": unproved, "across": differs}
 
 
 def across(path: str, other: str, floors: Mapping[str, Mapping[str, float]]) -> list[str]:

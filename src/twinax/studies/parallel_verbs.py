@@ -50,12 +50,16 @@ def single(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
     parameters = runner.parameters()
     width = {"float64": 8, "float32": 4, "bfloat16": 2}[cell.dtype]
     parameter_bytes = width * sum(context.weights[name].size for name in parameters)
+    buffers = [array for name, array in context.weights.items() if name not in set(parameters)]
+    # a compiled step's numbers are no wider than its dtype, and whole numbers have 32 bits
+    buffer_bytes = sum(a.size * (width if a.dtype.kind == "f" else min(a.itemsize, 4)) for a in buffers)
     return {
         "first_s": prepared.phases.first,
         "flops": prepared.compiled.get("flops"),
         "peak_flops": 2 * PEAK[0] * PEAK[1] * PEAK[2] / shortest,
         "parameter_bytes": parameter_bytes,
-        "held": held_alone(context, prepared, parameter_bytes, size),
+        "largest_parameter_bytes": width * max((context.weights[name].size for name in parameters), default=0),
+        "held": held_alone(context, prepared, parameter_bytes, buffer_bytes, size),
         "taken_bytes": prepared.compiled.get("taken_bytes"),
         "traffic": [],
         "lines": parallel_lines.of_side(cell.side),
@@ -64,7 +68,7 @@ def single(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
 
 
 def held_alone(
-    context: Context, prepared: Prepared, parameter_bytes: int, size: dict[str, Json]
+    context: Context, prepared: Prepared, parameter_bytes: int, buffer_bytes: int, size: dict[str, Json]
 ) -> dict[str, Json]:
     """What one device holds for a step, by the compiler where it says so, else as a group of one rank."""
     temporary = prepared.compiled.get("temporary_bytes")
@@ -74,7 +78,8 @@ def held_alone(
         held = runner.held(make_batches(context, size, 1)[0])
         runner.leave()
         return {**vars(held), "buffers": 0}  # one device sums nothing
-    return vars(Held.compiled(parameter_bytes, parameter_bytes, parameter_bytes, int(temporary)))
+    kept = parameter_bytes + buffer_bytes
+    return vars(Held.compiled(kept, parameter_bytes, parameter_bytes, int(temporary)))
 
 
 def ready(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:

@@ -91,7 +91,7 @@ class Pipeline(Engine):
                 "unsupported",
                 f"A batch of {batch} divides neither into {MICRO_BATCHES} micro-batches nor into "
                 f"{self.ranks}, one per rank.",
-                f"Give a batch that is a multiple of {MICRO_BATCHES}.",
+                f"Give a batch that is a multiple of {MICRO_BATCHES}, or of the ranks.",
             )
         self.part = {
             name: jax.ShapeDtypeStruct((batch // self.micro_batches, *a.shape[1:]), a.dtype)

@@ -149,7 +149,7 @@ class JaxParallelRunner(ParallelRunner):
             raise CellFailed(
                 "unsupported",
                 f"JAX's {self.strategy.replace('_', ' ')} cannot run this model: {refusal(error)}",
-                "The traceback in the cell's log names the line.",
+                "The cell's log has the whole traceback. Compare another strategy.",
             ) from error
 
     def _carry(self, weights: Arrays, rule: Optimizer) -> tuple[Tree, Tree, Tree]:

@@ -51,7 +51,7 @@ class Pipeline(Engine):
                 "unsupported",
                 f"A batch of {batch} divides neither into {MICRO_BATCHES} micro-batches nor into "
                 f"{setting.ranks}, one per rank.",
-                f"Give a batch that is a multiple of {MICRO_BATCHES}.",
+                f"Give a batch that is a multiple of {MICRO_BATCHES}, or of the ranks.",
             )
         whole = setting.build()
         example = tuple(a[: batch // self.micro_batches] for a in self.arguments(data))

@@ -144,7 +144,7 @@ class TorchParallelRunner(ParallelRunner):
             raise CellFailed(
                 "unsupported",
                 f"torch's {self.engine.does} cannot run this model: {refusal(error)}",
-                "The traceback in the cell's log names the line.",
+                "The cell's log has the whole traceback. Compare another strategy.",
             ) from error
 
     def _place(self, batch: Arrays) -> Data:
