@@ -126,6 +126,10 @@ its output is gathered again.
 """
 
 
+NO_PARTS = "Use another number of ranks, give a tensor_plan, or compare data parallel or fully sharded."
+"""What to do where no layer can be cut for tensor parallelism."""
+
+
 def planned(plan: Plan, path: str) -> str:
     """``column``, ``row`` or ``""`` for the module at a path: the first pattern that matches."""
     return next((how for pattern, how in plan.items() if fnmatch.fnmatchcase(path, pattern)), "")

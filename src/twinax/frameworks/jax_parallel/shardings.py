@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from twinax.errors import CellFailed
 from twinax.frameworks.jax_models import JaxModel, Tree
 from twinax.frameworks.jax_parallel.engine import Data, Engine, Setting, is_key, lay
-from twinax.frameworks.parallel import planned
+from twinax.frameworks.parallel import NO_PARTS, planned
 
 
 class Sharded(Engine):
@@ -102,7 +102,7 @@ class TensorParallel(Sharded):
                 "unsupported",
                 f"No layer of the model can be cut into {self.setting.mesh.shape['tensor']} parts: no planned "
                 "layer's features divide.",
-                "Use another number of ranks, or give a tensor_plan.",
+                NO_PARTS,
             )
         return specs
 

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from twinax.errors import CellFailed
 from twinax.frameworks.base import outermost_blocks
-from twinax.frameworks.parallel import Plan, planned
+from twinax.frameworks.parallel import NO_PARTS, Plan, planned
 from twinax.frameworks.torch_parallel.batch_norm import synchronise
 from twinax.frameworks.torch_parallel.counting import local_bytes
 from twinax.frameworks.torch_parallel.engine import Data, Engine, Setting, world
@@ -208,10 +208,9 @@ def shard_layers(model: nn.Module, mesh: DeviceMesh, plan: Plan) -> Replicated:
     if not styles:
         raise CellFailed(
             "unsupported",
-            f"Nothing can be sharded over {ranks} ranks: DTensor shards linear layers, not convolutions over "
-            f"channels, and of {len(linear)} linear layers none "
-            + ("is in the tensor-parallel plan." if plan else "has output features that divide."),
-            "Compare data parallel or fully sharded.",
+            f"Nothing can be sharded over {ranks} ranks: DTensor shards linear layers, and of {len(linear)} "
+            "none " + ("is in the tensor-parallel plan." if plan else "has output features that divide."),
+            NO_PARTS,
         )
     parallelize_module(model, mesh, styles)
     replicated = Replicated(mesh)
