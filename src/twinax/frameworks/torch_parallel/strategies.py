@@ -208,7 +208,7 @@ def shard_layers(model: nn.Module, mesh: DeviceMesh, plan: Plan) -> Replicated:
     if not styles:
         raise CellFailed(
             "unsupported",
-            f"Nothing can be sharded over {ranks} ranks: DTensor shards linear layers, and of {len(linear)} "
+            f"Nothing can be sharded over {ranks} ranks: of {len(linear)} linear layers "
             "none " + ("is in the tensor-parallel plan." if plan else "has output features that divide."),
             NO_PARTS,
         )
