@@ -285,6 +285,13 @@ class Cell(Frozen):
     processes: int = Field(default=1, ge=1)
 
     @property
+    def where(self) -> str:
+        """``2 ranks``; devices of one process are told apart."""
+        if self.processes < self.ranks:
+            return f"{self.ranks} devices in one process"
+        return f"{self.ranks} ranks" if self.ranks > 1 else "1 rank"
+
+    @property
     def id(self) -> str:
         """The cell's name in the run: unique, stable, and safe as a file name."""
         plain = f"{self.study}.{self.side}.{self.mode}.{self.dtype}.b{self.size.batch}.{self.repeat}"
@@ -301,7 +308,8 @@ class Record(Frozen):
         hint: What to do next.
         measurements: The study's own figures; each study documents its keys.
         files: Arrays, graphs and logs in the run folder, by what they are.
-        environment: Versions, threads, device: read inside the worker.
+        environment: Versions, threads, device: read inside the worker; of several processes, on how many
+            ``machines`` they were.
         fairness: What could tilt a comparison: read back inside the worker.
         seconds: Wall time that the cell took.
     """

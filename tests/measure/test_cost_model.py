@@ -271,7 +271,7 @@ def test_on_accelerators_sums_of_sharded_gradients_are_scattered():
         ("all_reduce", 4096, 50),
         ("reduce_scatter", 1e8, 40),
     ]
-    assert scattered(replace(seen, sharded_share=0.0), 4e9).traffic[0].kind != "reduce_scatter"
+    assert set(scattered(replace(seen, sharded_share=0.0), 4e9).traffic) == set(seen.traffic)
     fast = machine(overlap=True)
     slow, quick = (predict("fully_sharded", MODEL, s, fast, batch=512, ranks=512) for s in (seen, made))
     assert quick.step_s < slow.step_s  # they hide behind the backward pass, and send half the bytes

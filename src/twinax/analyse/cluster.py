@@ -306,7 +306,7 @@ def _known_strategies(known: Calibration, cluster: Cluster) -> Iterator[tuple[st
         r.cell.mode: measurement(r, known.model) for r in sorted(known.strategies, key=lambda r: r.cell.ranks)
     }
     for strategy, seen in latest.items():
-        if strategy == "fully_sharded" and known.side == "jax" and cluster.device.flops is not None:
+        if strategy == "fully_sharded" and known.side in COMPILED and cluster.device.flops is not None:
             seen = cost_model.scattered(seen, known.model.held.gradients)
         if strategy != "data_tensor":
             yield strategy, seen

@@ -28,9 +28,11 @@ from twinax.records import Json, Outcome, Record
 
 NOT_STRATEGIES = ("single", "replicas")
 COMPILED = ("jax",)
-"""Sides whose engines are a part of the compiled program: with a share of the machine slowed as the step is.
+"""Sides whose whole step is one program of XLA, which updates each weight as soon as its gradient is there; its
+CPU backend sums whole gradients, into new ones.
 
-PyTorch's hooks and dispatch are Python's: one thread, as fast with one core as with two.
+A strategy's engine is a part of that program, and with a share of the machine slowed as the step is. PyTorch's
+hooks and dispatch are Python's: one thread, as fast with one core as with two.
 """
 FEW = 1e-9  # seconds; no clock tells less apart
 KEPT = 32 << 20
@@ -97,11 +99,11 @@ def _model(side: str, single: Record, alone: Sequence[Record]) -> Model:
     """What one device holds, and what each engine adds there."""
     held = held_by(single)
     engine = {r.cell.mode: max(held_by(r).kept - held.kept, 0.0) for r in alone if r.measurements.get("held")}
-    if side == "jax":  # gradients are the size of the parameters; few of them are there at a time
+    if side in COMPILED:  # gradients are the size of the parameters; few of them are there at a time
         held = replace(held, gradients=held.parameters, activations=held.gradients + held.activations)
     known = single.measurements
     largest = known.get("largest_parameter_bytes", 0) / (known.get("parameter_bytes") or 1)
-    return Model(single.cell.size.batch, held, largest, engine, early_updates=side == "jax")
+    return Model(single.cell.size.batch, held, largest, engine, early_updates=side in COMPILED)
 
 
 def _unevenness(record: Record, model: Model) -> float:
@@ -145,7 +147,7 @@ def _machine(
         longest=max((work for work, _ in waits), default=0.0),
         crowding=max(1.0, replicas.cell.ranks * known.get("threads", 1) / cores),
         page=page,
-        sums_apart=replicas.cell.side == "jax" and replicas.cell.device == "cpu",
+        sums_apart=replicas.cell.side in COMPILED and replicas.cell.device == "cpu",
     )
 
 
@@ -214,7 +216,8 @@ PARTS = ("parameters", "gradients", "optimizer", "activations", "buffers")
 def fullest(record: Record) -> dict[str, int]:
     """What the rank holds that holds most, by part; zeros where that was not measured."""
     every = [record.measurements.get("held") or {}, *record.measurements.get("others_held", [])]
-    return {part: max(every, key=lambda held: sum(held.values())).get(part, 0) for part in PARTS}
+    most = max(every, key=lambda held: sum(held.values()))
+    return {part: most.get(part, 0) for part in PARTS}
 
 
 def held_by(record: Record) -> Held:

@@ -38,12 +38,6 @@ def findings(run: Run) -> list[Finding]:
     return [*(f for f in found if f is not None), *_memory(records), *_traffic(records), *_lines(records)]
 
 
-def where(record: Record) -> str:
-    """``2 ranks``; JAX's devices in one process are told apart."""
-    cell = record.cell
-    return f"{cell.ranks} devices in one process" if cell.processes < cell.ranks else _ranks(cell.ranks)
-
-
 def _ranks(count: int) -> str:
     return words.count(count, "rank")
 
@@ -64,7 +58,7 @@ def _parity(records: Sequence[Record], singles: Sequence[Record]) -> Finding:
         {
             "side": r.cell.side,
             "strategy": r.cell.mode,
-            "where": where(r),
+            "where": r.cell.where,
             "outcome": r.outcome.value,
             "worst": r.measurements.get("parity", {}).get("worst"),
             "checks": len(r.measurements.get("parity", {}).get("checks", [])),
@@ -101,7 +95,7 @@ def _parity(records: Sequence[Record], singles: Sequence[Record]) -> Finding:
 def called(record: Record) -> str:
     """A cell for people: ``JAX tensor parallel on 2 ranks``."""
     name = NAMES.get(record.cell.mode, "training by themselves")  # replicas: no strategy
-    return f"{words.SIDES[record.cell.side]} {name} on {where(record)}"
+    return f"{words.SIDES[record.cell.side]} {name} on {record.cell.where}"
 
 
 def _batch_norm(records: Sequence[Record]) -> list[Finding]:
@@ -134,7 +128,7 @@ def _batch_norm(records: Sequence[Record]) -> list[Finding]:
 
 
 def _gap(record: Record) -> dict[str, Json]:
-    who = {"side": record.cell.side, "strategy": record.cell.mode, "where": where(record)}
+    who = {"side": record.cell.side, "strategy": record.cell.mode, "where": record.cell.where}
     return {**who, **record.measurements["parity"]["batch_norm_gap"]}
 
 
@@ -195,7 +189,7 @@ def _row(record: Record, base: float) -> dict[str, Json]:
     return {
         "side": record.cell.side,
         "strategy": record.cell.mode,
-        "where": where(record),
+        "where": record.cell.where,
         "ranks": record.cell.ranks,
         "batch": record.cell.size.batch,
         "step_s": step,
@@ -260,7 +254,7 @@ def _ratio(run: Run, torch: Record, jax: Record) -> dict[str, Json]:
     busy = disturbed(torch) or disturbed(jax)
     return {
         "strategy": torch.cell.mode,
-        "where": where(torch),
+        "where": torch.cell.where,
         "ratio": interval.ratio,
         "low": interval.low,
         "high": interval.high,
@@ -301,7 +295,7 @@ def _held(record: Record) -> dict[str, Json]:
     return {
         "side": record.cell.side,
         "strategy": record.cell.mode,
-        "where": where(record),
+        "where": record.cell.where,
         "ranks": record.cell.ranks,
         **parts,
         "total": sum(parts.values()),
@@ -347,7 +341,7 @@ def _sent(record: Record, parameter_bytes: int) -> list[dict[str, Json]]:
         {
             "side": record.cell.side,
             "strategy": record.cell.mode,
-            "where": where(record),
+            "where": record.cell.where,
             "kind": kind,
             "calls": calls.get(kind, 0),
             "bytes": total.get(kind, 0),

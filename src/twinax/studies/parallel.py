@@ -299,12 +299,7 @@ class Contest:
             self.crew.stop(cell)
 
     def _say(self, cell: Cell, text: str) -> None:
-        where = (
-            f"{cell.ranks} rank{'s' * (cell.ranks > 1)}"
-            if cell.processes == cell.ranks
-            else f"{cell.ranks} devices, one process"
-        )
-        self.crew.say(f"{cell.side}, {STRATEGIES[cell.mode]}, {where}: {text}")
+        self.crew.say(f"{cell.side}, {STRATEGIES[cell.mode]}, {cell.where}: {text}")
 
     def _have_reason(self, cell: Cell) -> None:
         if cell.mode == "data_local" and not self.singles.batch_norm[cell.side]:
@@ -335,8 +330,8 @@ class Contest:
             failed = [check for check in proof["checks"] if not check["passed"]]
             raise CellFailed(
                 "mismatch",
-                f"A step under {STRATEGIES[cell.mode]} on {cell.ranks} rank{'s' * (cell.ranks > 1)} is not the "
-                f"single device's: {differing(failed[0])}.",
+                f"A step under {STRATEGIES[cell.mode]} on {cell.where} is not the single device's: "
+                f"{differing(failed[0])}.",
                 OWN_SHARE if all(check["kind"] == "buffers" for check in failed) else MEAN,
                 cell,
             )

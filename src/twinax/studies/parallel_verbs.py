@@ -50,7 +50,7 @@ def single(context: Context, *, size: dict[str, Json]) -> dict[str, Json]:
     parameters = runner.parameters()
     width = {"float64": 8, "float32": 4, "bfloat16": 2}[cell.dtype]
     parameter_bytes = width * sum(context.weights[name].size for name in parameters)
-    buffers = [array for name, array in context.weights.items() if name not in set(parameters)]
+    buffers = [context.weights[name] for name in context.weights.keys() - set(parameters)]
     # a compiled step's numbers are no wider than its dtype, and whole numbers have 32 bits
     buffer_bytes = sum(a.size * (width if a.dtype.kind == "f" else min(a.itemsize, 4)) for a in buffers)
     return {
